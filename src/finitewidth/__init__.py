@@ -1,0 +1,77 @@
+"""What a neural network of finite depth and width will do, computed before it is trained.
+
+An architecture goes in, a flow through its layers comes out, and everything else reads that flow.
+
+    >>> import finitewidth as fw
+    >>> net = fw.MLP("relu", depth=3, width=64, C_b=0.0, C_W=2.0)
+    >>> flow = fw.flow(net, [[3.0, 4.0]])
+    >>> [round(float(K), 6) for K in flow.K[:, 0, 0]]  # critical: the size of the signal stays
+    [25.0, 25.0, 25.0]
+
+Every public name is listed here, once, and loaded when it is first used: `import finitewidth` waits for nothing.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from finitewidth._version import __version__
+
+if TYPE_CHECKING:
+    from finitewidth import activations as activations
+    from finitewidth.activations import Activation as Activation
+    from finitewidth.architecture import MLP as MLP
+    from finitewidth.criticality import critical as critical
+    from finitewidth.criticality import phase_diagram as phase_diagram
+    from finitewidth.data import load_data as load_data
+    from finitewidth.errors import InputError as InputError
+    from finitewidth.flow import flow as flow
+    from finitewidth.gaussian import expectation as expectation
+    from finitewidth.report import report as report
+
+# Public name -> the module that defines it. A module that is itself public stands for itself.
+_HOME = {
+    "MLP": "finitewidth.architecture",
+    "Activation": "finitewidth.activations",
+    "activations": "finitewidth.activations",
+    "expectation": "finitewidth.gaussian",
+    "flow": "finitewidth.flow",
+    "critical": "finitewidth.criticality",
+    "phase_diagram": "finitewidth.criticality",
+    "load_data": "finitewidth.data",
+    "report": "finitewidth.report",
+    "InputError": "finitewidth.errors",
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604  (strings, though ruff cannot see it)
+
+
+class _Package(ModuleType):
+    """This package, on which `fw.flow` is the function even after the module `finitewidth.flow` has been imported.
+
+    Importing a submodule sets it as an attribute of its package, which would hide the public function of the same name.
+    The module stays reachable as every module is: `from finitewidth.flow import …`.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        is_submodule = isinstance(value, ModuleType) and value.__name__ == f"{__name__}.{name}"
+        if is_submodule and name in _HOME and name != "activations":
+            return
+        super().__setattr__(name, value)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+    module = import_module(_HOME[name])
+    value = module if module.__name__ == f"{__name__}.{name}" and not hasattr(module, name) else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+sys.modules[__name__].__class__ = _Package
