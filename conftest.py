@@ -2,10 +2,10 @@
 
 from hypothesis import settings
 from sybil import Sybil
+from sybil.document import PythonDocStringDocument
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from sybil.parsers.rest import DocTestParser
 from sybil.parsers.rest import SkipParser as DocstringSkipParser
-from sybil.document import PythonDocStringDocument
 
 # JAX compiles inside the first example of a property: time per example says nothing. A failure prints how to repeat it.
 settings.register_profile("finitewidth", deadline=None, print_blob=True)

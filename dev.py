@@ -3,7 +3,7 @@
     python3 dev.py report [OPTIONS]    finitewidth report [OPTIONS]
     python3 dev.py test [OPTIONS]      pytest [OPTIONS], tests and every example of README and docstrings
 
-The first call makes `.venv` beside this file and installs into it; later calls install again only if pyproject.toml changed.
+The first call makes `.venv` beside this file and installs into it; later ones only if pyproject.toml changed.
 """
 
 import hashlib
@@ -26,7 +26,11 @@ def main(arguments):
         "test": ("test", [str(PYTHON), "-m", "pytest", "-n", "auto", "--dist", "worksteal"], ROOT),
     }
     if sys.version_info < (3, 11):
-        sys.exit("finitewidth needs Python 3.11 or later, but this is Python {}.{}: {}".format(*sys.version_info, sys.executable))
+        sys.exit(
+            "finitewidth needs Python 3.11 or later, but this is Python {}.{}: {}".format(
+                *sys.version_info, sys.executable
+            )
+        )
     if not arguments or arguments[0] not in jobs:
         sys.exit(__doc__)
     extra, command, folder = jobs[arguments[0]]
@@ -43,7 +47,10 @@ def make_environment():
     without_pip = [] if find_spec("ensurepip") else ["--without-pip"]
     if find_spec("venv") is None or subprocess.call([sys.executable, "-m", "venv", "--clear", *without_pip, str(VENV)]):
         shutil.rmtree(VENV, ignore_errors=True)  # half an environment would be taken for a whole one
-        sys.exit("This Python cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv; then try again.")
+        sys.exit(
+            "This Python cannot make virtual environments (module venv).\n"
+            "On Debian and Ubuntu: apt install python3-venv; then try again."
+        )
 
 
 def install(extra):
@@ -56,7 +63,10 @@ def install(extra):
     pip = [str(PYTHON), "-m", "pip"] if own_pip else [sys.executable, "-m", "pip", "--python", str(PYTHON)]
     target = f"{ROOT}[{extra}]" if extra else str(ROOT)
     if subprocess.call([*pip, "install", "--quiet", "--disable-pip-version-check", "--editable", target]):
-        sys.exit("pip could not install finitewidth; its message is above. Needed: pip 22.3 or later, and a way to the package index.")
+        sys.exit(
+            "pip could not install finitewidth; its message is above.\n"
+            "It needs pip 22.3 or later and a way to the package index."
+        )
     stamp.write_text(wanted)
 
 

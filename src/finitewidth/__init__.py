@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     from finitewidth.gaussian import expectation as expectation
     from finitewidth.report import report as report
 
-# Public name -> the module that defines it. A module that is itself public stands for itself.
+# Public name -> the module that defines it.
 _HOME = {
     "MLP": "finitewidth.architecture",
     "Activation": "finitewidth.activations",
-    "activations": "finitewidth.activations",
     "expectation": "finitewidth.gaussian",
     "flow": "finitewidth.flow",
     "critical": "finitewidth.criticality",
@@ -43,8 +42,9 @@ _HOME = {
     "report": "finitewidth.report",
     "InputError": "finitewidth.errors",
 }
+_PUBLIC_MODULES = ("activations",)
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604  (strings, though ruff cannot see it)
+__all__ = ["__version__", *_PUBLIC_MODULES, *_HOME]
 
 
 class _Package(ModuleType):
@@ -56,16 +56,16 @@ class _Package(ModuleType):
 
     def __setattr__(self, name: str, value: object) -> None:
         is_submodule = isinstance(value, ModuleType) and value.__name__ == f"{__name__}.{name}"
-        if is_submodule and name in _HOME and name != "activations":
-            return
-        super().__setattr__(name, value)
+        if not (is_submodule and name in _HOME):
+            super().__setattr__(name, value)
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PUBLIC_MODULES:
+        return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
-    module = import_module(_HOME[name])
-    value = module if module.__name__ == f"{__name__}.{name}" and not hasattr(module, name) else getattr(module, name)
+    value = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value
 
