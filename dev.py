@@ -23,7 +23,7 @@ PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 def main(arguments):
     jobs = {
         "report": ("", [str(BIN / "finitewidth"), "report"], None),
-        "test": ("test", [str(PYTHON), "-m", "pytest", "-n", "auto", "--dist", "worksteal"], ROOT),
+        "test": ("test", [str(PYTHON), "-m", "pytest", "-n", "auto"], ROOT),
     }
     if sys.version_info < (3, 11):
         sys.exit(
