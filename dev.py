@@ -26,11 +26,7 @@ def main(arguments):
         "test": ("test", [str(PYTHON), "-m", "pytest", "-n", "auto"], ROOT),
     }
     if sys.version_info < (3, 11):
-        sys.exit(
-            "finitewidth needs Python 3.11 or later, but this is Python {}.{}: {}".format(
-                *sys.version_info, sys.executable
-            )
-        )
+        sys.exit(f"finitewidth needs Python 3.11 or later, but {sys.executable} is {sys.version.split()[0]}")
     if not arguments or arguments[0] not in jobs:
         sys.exit(__doc__)
     extra, command, folder = jobs[arguments[0]]
