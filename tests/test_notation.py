@@ -2,25 +2,27 @@
 
 import re
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
 
 import finitewidth as fw
+from finitewidth.report.contents import Side
 
 NOTATION = Path(__file__).resolve().parents[1] / "NOTATION.md"
 
 
 def table(heading):
-    """The rows of the first table below `heading`, as dictionaries by column."""
+    """The rows of the tables below `heading`, as dictionaries by column."""
     section = NOTATION.read_text(encoding="utf-8").split(f"## {heading}\n")[1].split("\n## ")[0]
-    header, _, *rows = [line.strip().strip("|") for line in section.splitlines() if line.startswith("|")]
-    columns = [cell.strip() for cell in header.split("|")]
-    return [dict(zip(columns, map(str.strip, row.split("|")), strict=True)) for row in rows]
+    lines = [line.strip().strip("|") for line in section.splitlines() if line.startswith("|")]
+    header, *rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)] for line in lines]
+    return [dict(zip(header, row, strict=True)) for row in rows if row != header and set(row[0]) != {"-"}]
 
 
 def names(heading):
-    return [name for row in table(heading) for name in re.findall(r"`(\w+)`", row["name"])]
+    return [name for row in table(heading) for name in re.findall(r"`([^`]+)`", row["name"])]
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +40,12 @@ def test_flow_returns_the_variables_of_the_table_and_no_others(flow):
 
 
 @pytest.mark.parametrize("row", FLOW, ids=lambda row: row["name"])
-def test_shape_and_order(flow, row):
+def test_shape_and_power_of_width(flow, row):
     variable = flow[row["name"].strip("`")]
     assert variable.dims == tuple(re.findall(r"\w+", row["shape"]))
     assert variable.dtype == np.float64
     assert flow[f"{variable.name}_error"].dims == variable.dims
-    assert row["1/n"] in {"0", "1"}
-    # what is multiplied by no power of 1/n knows no width: the book's leading order
+    # each is the coefficient of its power of 1/n, and so knows no width
     wider = fw.flow(fw.MLP("tanh", depth=3, width=32, n_in=2, C_b=0.1, C_W=1.2), [[1.0, 2.0], [-1.0, 0.5], [0.3, 0.4]])
     np.testing.assert_allclose(wider[variable.name], variable, rtol=1e-12)
 
@@ -59,13 +60,23 @@ def test_mlp_has_the_names_of_the_table(name):
 
 
 @pytest.mark.parametrize("name", names("What `finitewidth.critical` returns"))
-def test_critical_point_has_the_names_of_the_table(name):
-    assert np.isfinite(getattr(fw.critical("gelu"), name))
+@pytest.mark.parametrize("activation", ["gelu", "tanh"])
+def test_critical_point_has_the_names_of_the_table(activation, name):
+    result = fw.critical(activation)
+    field, _, key = name.partition("[")
+    value = getattr(result.preferred, field)[key.strip('"]')] if key else getattr(result, field)
+    assert np.isfinite(value)
 
 
-@pytest.mark.parametrize(
-    "heading",
-    ["What `finitewidth.flow` returns", "What `finitewidth.MLP` is given", "What the report adds"],
-)
-def test_every_row_says_where_it_comes_from(heading):
-    assert all(re.fullmatch(r"PDLT ch\. \d+", row["source"]) for row in table(heading))
+@pytest.mark.parametrize("name", names("What the report adds"))
+def test_report_has_the_names_of_the_table(name):
+    place = Side
+    for attribute in name.split("."):
+        place = get_type_hints(place)[attribute]
+
+
+@pytest.mark.parametrize("heading", re.findall(r"^## (.+)$", NOTATION.read_text(encoding="utf-8"), flags=re.MULTILINE))
+def test_every_row_is_complete(heading):
+    for row in table(heading):
+        assert row["1/n"] in {"–", "0", "1"}
+        assert re.fullmatch(r"PDLT ch\. \d+", row["source"])
