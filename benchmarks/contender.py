@@ -20,10 +20,15 @@ class Contender:
 
     def __init__(self, python: str | Path, name: str, *, patience: float) -> None:
         self.name, self.patience = name, patience
-        self.messages = tempfile.TemporaryFile()  # not a pipe: nobody reads while the worker works, and a full pipe blocks it
+        # not a pipe: nobody reads while the worker works, and a full pipe blocks it
+        self.messages = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
         # unbuffered: select() must not wait for a line that already sits in a buffer
         self.process = subprocess.Popen(
-            [str(python), str(WORKER), name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.messages, bufsize=0
+            [str(python), str(WORKER), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.messages,
+            bufsize=0,
         )
         self.versions = self._answer(max(patience, 120))["versions"]
 

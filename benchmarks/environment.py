@@ -1,8 +1,8 @@
 """The peer's own environment: neural-tangents 0.6.5 with the versions it still imports under, made on demand.
 
 No release of neural-tangents imports on current JAX, so it cannot share our environment. It is installed without its
-dependency tf2jax, which brings 2 GB of TensorFlow for its folder `experimental` only; the worker replaces that folder by an
-empty module.
+dependency tf2jax, which brings 2 GB of TensorFlow for its folder `experimental` only; the worker replaces that folder
+by an empty module.
 """
 
 import shutil
@@ -42,7 +42,7 @@ def _base_python() -> str:
     if found is None:
         running = ".".join(map(str, sys.version_info[:2]))
         raise SystemExit(
-            f"{PEER} was tried on Python {wanted} only, and this is Python {running} with no `python{wanted}` on the path: "
-            f"install Python {wanted}, or run with --no-peer to time finitewidth alone"
+            f"{PEER} was tried on Python {wanted} only; this is Python {running}, and there is no `python{wanted}` on the "
+            f"path: install Python {wanted}, or run with --no-peer to time finitewidth alone"
         )
     return found

@@ -28,6 +28,10 @@ C_WS = {"relu": 1.9, "erf": 1.4, "tanh": 1.8, "silu": 1.9, "mish": 1.7, "gelu": 
 AGAINST_PEER = ("relu", "erf", "gelu", "tanh")  # tanh: neural-tangents' numerical route, only where it fits (N ≤ 200)
 AGAINST_RELU = ("tanh", "silu", "mish", "gelu", "elu")
 LARGEST_NUMERICAL = 200
+PEER_HEADER = (
+    "σ", "N", "L", "first call", "peer", "repeated call", "peer", "faster", "floor", "memory", "peer", "less", "ΔK", "ΔΘ",
+)  # fmt: skip
+RELU_HEADER = ("σ", "N", "L", "first call", "repeated call", "our ReLU", "σ / ReLU", "floor", "memory")
 ENOUGH_SECONDS, FEWEST, MOST = 20.0, 3, 15  # repeated calls of one pair of contenders
 
 
@@ -59,7 +63,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[200, 1000, 2000], metavar="N")
     parser.add_argument("--depths", type=int, nargs="+", default=[3, 10, 30], metavar="L")
     parser.add_argument("--activations", nargs="+", default=list(C_WS), choices=list(C_WS))
-    parser.add_argument("--limit", type=float, default=300.0, help="seconds a single call may take (compilation included)")
+    parser.add_argument("--limit", type=float, default=300.0, help="seconds one call may take, compilation included")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured, case by case")
     parser.add_argument("--no-peer", action="store_true", help="without neural-tangents")
     options = parser.parse_args()
@@ -69,7 +73,7 @@ def arguments() -> argparse.Namespace:
 
 
 def inputs(N: int) -> np.ndarray:
-    """N inputs of 784 columns in ten clusters, with norms from about 0.3 to 3: every correlation from 0 to nearly 1 occurs."""
+    """N inputs of 784 columns in ten clusters, with norms from about 0.3 to 3 and correlations from 0 to nearly 1."""
     rng = np.random.default_rng(784)
     centres = rng.normal(size=(10, COLUMNS))
     spread = rng.uniform(0.02, 1.0, size=(N, 1))
@@ -78,7 +82,7 @@ def inputs(N: int) -> np.ndarray:
 
 
 def floor(x: np.ndarray, depth: int) -> float:
-    """Seconds no method can beat: x·xᵀ (of which NumPy computes one half) and one pass over its N² entries per layer."""
+    """Seconds no method can beat: x·xᵀ (NumPy computes one half of it) and one pass over its N² entries per layer."""
 
     def once() -> float:
         start = time.perf_counter()
@@ -104,7 +108,7 @@ def comparisons(activations: list[str], N: int, *, with_peer: bool) -> list[tupl
 def compare(
     case: dict[str, Any], data: Path, python: Path | None, limit: float, versions: dict[str, dict[str, str]]
 ) -> dict[str, Any]:
-    """First call, peak memory and repeated calls of both contenders; the repeated calls alternate, so that drift cancels."""
+    """First call, peak memory and repeated calls of both; the repeated calls alternate, so that drift cancels."""
     activation, rival, depth = case["activation"], case["against"], case["depth"]
     against_relu = rival == "relu"
     sides = {
@@ -170,7 +174,12 @@ def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def report(records: list[dict[str, Any]], versions: dict[str, dict[str, str]]) -> dict[str, Any]:
-    machine = {"processor": processor(), "cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()}
+    machine = {
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
     return {"machine": machine, "versions": versions, "columns": COLUMNS, "C_b": C_B, "C_W": C_WS, "cases": records}
 
 
@@ -190,19 +199,14 @@ def markdown(measured: dict[str, Any]) -> str:
         f"{name}: " + ", ".join(f"{library} {version}" for library, version in found.items())
         for name, found in measured["versions"].items()
     )
-    lines = [f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}. {libraries}.", ""]
+    host = f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, Python {machine['python']}"
+    lines = [f"{host}. {libraries}.", ""]
     cases = [case for case in measured["cases"] if case["against"] == "neural-tangents"]
     if cases:
-        lines += table(
-            ("σ", "N", "L", "first call", "peer", "repeated call", "peer", "faster", "floor", "memory", "peer", "less", "ΔK", "ΔΘ"),
-            [peer_row(case) for case in cases],
-        )
+        lines += table(PEER_HEADER, [peer_row(case) for case in cases])
     cases = [case for case in measured["cases"] if case["against"] == "relu"]
     if cases:
-        lines += table(
-            ("σ", "N", "L", "first call", "repeated call", "our ReLU", "σ / ReLU", "floor", "memory"),
-            [relu_row(case) for case in cases],
-        )
+        lines += table(RELU_HEADER, [relu_row(case) for case in cases])
     return "\n".join(lines)
 
 

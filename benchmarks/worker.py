@@ -2,8 +2,8 @@
 
     worker.py finitewidth | neural-tangents
 
-Requests: {"do": "load", "x": FILE.npy, "activation", "depth", "C_b", "C_W"} · {"do": "time"} · {"do": "save", "to": FILE.npz} ·
-{"do": "memory"}. The clock runs from inputs as a NumPy array to K and Θ of the last layer as NumPy arrays.
+Requests: {"do": "load", "x": FILE.npy, "activation", "depth", "C_b", "C_W"} · {"do": "time"} · {"do": "memory"} ·
+{"do": "save", "to": FILE.npz}. The clock runs from inputs as a NumPy array to K and Θ of the last layer as NumPy arrays.
 """
 
 import json
@@ -22,16 +22,16 @@ DEGREE = 25  # nodes a dimension of neural-tangents' quadrature: the value its d
 
 
 def finitewidth() -> tuple[dict[str, str], Callable[..., Kernels]]:
-    """Our kernels: `layers="last"` keeps the output layer only, and `tensors=""` K and Θ without single-input extras."""
+    """Our kernels: `layers="last"` keeps the output layer only, `tensors=""` K and Θ without single-input extras."""
     import jax
-    from finitewidth.flow import flow
 
     import finitewidth as fw
+    from finitewidth.flow import flow
 
     jax.devices()
 
     def load(x: np.ndarray, activation: str, depth: int, C_b: float, C_W: float) -> Kernels:
-        # neural-tangents' parameterization="ntk" has unit learning rates of standard-normal weights: λ_b = C_b, λ_W = C_W
+        # neural-tangents' parameterization="ntk" trains standard-normal weights at unit rate: λ_b = C_b, λ_W = C_W
         net = fw.MLP(activation, depth=depth, width=512, C_b=C_b, C_W=C_W, lambda_b=C_b, lambda_W=C_W)
 
         def kernels() -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +45,7 @@ def finitewidth() -> tuple[dict[str, str], Callable[..., Kernels]]:
 
 
 def neural_tangents() -> tuple[dict[str, str], Callable[..., Kernels]]:
-    """neural-tangents as its documentation uses it: `jit(kernel_fn)`, closed forms where it has them, else quadrature."""
+    """neural-tangents as its documentation uses it: `jit(kernel_fn)`, its closed forms, else its quadrature."""
     sys.modules["neural_tangents.experimental"] = ModuleType("neural_tangents.experimental")  # wants TensorFlow
     import jax
 
