@@ -1,0 +1,58 @@
+"""The verdict in plain words: the first thing a reader sees."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from finitewidth.report.words import number, percent, power_of_ten
+
+if TYPE_CHECKING:
+    from finitewidth.report.contents import Side
+
+ALIKE = 1.0
+"""Degrees below which two inputs are said to look alike."""
+
+
+def headline(side: "Side") -> str:
+    """One sentence on a network: do its signals and its gradients survive the depth?"""
+    norms, angles = side.signals.norms.word, side.signals.angles.word
+    depth = side.net.depth
+    if angles == "undefined":
+        return f"{side.title}: this activation passes no gradient, so there is nothing for gradient descent to follow."
+    if norms == "exploding":
+        return f"{side.title}: signals explode, {_growth(side)}; {_gradient(side)}."
+    if angles == "vanishing":
+        return f"{side.title}: the network forgets its inputs; {_alike(side)}and {_gradient(side)}."
+    if angles == "exploding":
+        return f"{side.title}: chaos; nearby inputs are torn apart layer after layer, and {_gradient(side)}."
+    if norms == "vanishing":
+        return f"{side.title}: angles survive {depth} layers, but every input is driven to the same size; {_gradient(side)}."
+    return f"{side.title}: signals and gradients survive all {depth} layers; {_gradient(side)}{_trust(side)}."
+
+
+def _growth(side: "Side") -> str:
+    return f"by a factor {number(side.signals.growth, 3)} in variance each layer"
+
+
+def _alike(side: "Side") -> str:
+    if side.signals.angle is None:
+        return ""
+    below = np.flatnonzero(side.signals.angle.high < ALIKE)
+    if len(below) == 0:
+        return f"the typical angle between two falls to {number(float(side.signals.angle.median[-1]), 2)}°, "
+    return f"from layer {side.signals.layer[below[0]]} on they all look alike (angles below 1°), "
+
+
+def _gradient(side: "Side") -> str:
+    if side.net.depth == 1:
+        return "there is one layer only, so gradients have nowhere to go"
+    ratio = side.gradients.first_to_last
+    size = power_of_ten(ratio) if not 1e-3 < ratio < 1e4 else number(ratio, 2)
+    return f"the first layer receives {size} times the last layer's gradient"
+
+
+def _trust(side: "Side") -> str:
+    width = side.finite_width
+    if width.first_order == "good":
+        return ""
+    return f"; at this width one draw differs from the next by {percent(width.scale_std)} in output variance"
