@@ -1,0 +1,280 @@
+"""Finding what was not declared: the kinks of σ, and its parity.
+
+Take ReLU: automatic differentiation gives σ' = 0 on the left and 1 on the right, each consistent with σ'' = 0 around
+it; that the two do not fit together is seen only across z = 0. So: on a fine grid, compare the change of σ, σ', σ'' and
+σ''' over each cell with the change that the next derivatives at its two ends predict (trapezoid rule, with the
+Euler–Maclaurin term where one more derivative is at hand). Where they disagree, halve the cell and keep the half that
+disagrees more. Smooth variation, however rapid, is soon resolved, for the disagreement falls by 8 or more per halving;
+a jump stays, down to neighbouring floats.
+
+What this can miss: features narrower than 1 % of |z| (within |z| < 10: than 0.005) that leave no trace on either side;
+jumps smaller than 1e-9 of σ⁽ᵏ⁾ around them; jumps in σ'''' and beyond, which hardly disturb an average; anything beyond
+|z| = 1e4.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from finitewidth.errors import InputError
+
+if TYPE_CHECKING:
+    from finitewidth.activations.activation import Activation
+
+_ORDERS = (0, 1, 2, 3, 4)  # jumps are looked for in all but the last, which predicts
+_BATCH = 4096  # every evaluation has this size, so that one program is compiled
+_MOST_KINKS = 64
+_NEAREST, _FARTHEST = 1e-6, 1e4
+_ZERO = 1e-100  # ±_ZERO are the two sides of 0
+_LOCAL_TOLERANCE, _FLOOR, _NOISE = 1e-9, 1e-10, 1e4 * np.finfo(float).eps
+
+_FAR = np.geomspace(_NEAREST, _FARTHEST, _BATCH // 2 - 1)
+_NEAR = np.linspace(-10.0, 10.0, _BATCH)  # an even number of points: none is 0
+_GRID = np.unique(np.concatenate([-_FAR, [-_ZERO, _ZERO], _FAR, _NEAR]))
+_TELLING = np.array(
+    [0.0, *(s * z for z in (1.0, 0.5, 2.0, 3.0, 0.1, 5.0, 10.0, 30.0, 1e2, 1e3, _FARTHEST) for s in (-1, 1))]
+)
+
+
+def find_kinks(activation: "Activation") -> tuple[float, ...]:
+    """The points where σ, σ', σ'' or σ''' jumps, in ascending order.
+
+    Arguments
+        activation: its `function` is evaluated with four derivatives, on |z| ≤ 1e4.
+
+    Raises
+        InputError: if σ is NaN somewhere, has a pole or cannot be differentiated, and if there are more than 64 kinks.
+    """
+    values = _evaluate(activation, _GRID)
+    _check_values(activation, values)
+    scan = _Scan(activation, np.abs(_GRID), values)
+    kinks = scan.kinks(_Cells.of(_GRID, values))
+    found = kinks
+    for _ in range(3):  # one halving follows one kink: look again beside those found
+        if not found:
+            break
+        found = [c for c in scan.kinks(_beside(activation, found)) if not _contains(kinks, c)]
+        kinks = _distinct(kinks + found)
+        _check_count(activation, kinks)
+    return tuple(sorted(kinks))
+
+
+def find_parity(activation: "Activation") -> Literal["odd", "even", "none"]:
+    """Whether σ(−z) = −σ(z) or σ(z), to a few units in the last place, at some two thousand points up to |z| = 1e4."""
+    kinks = np.asarray(activation.kinks)
+    if not np.allclose(kinks, -kinks[::-1], rtol=1e-12, atol=0.0):
+        return "none"
+    z = np.concatenate([np.geomspace(_NEAREST, _FARTHEST, 1024), np.linspace(0.01, 10.0, 1024)])
+    z = z[~np.isin(z, kinks)]
+    plus, minus = activation.evaluate(z)[0], activation.evaluate(-z)[0]
+    with np.errstate(invalid="ignore"):
+        allowed = 4 * np.finfo(float).eps * np.abs(plus)
+        if np.all((plus == minus) | (np.abs(plus - minus) <= allowed)):
+            return "even"
+        if np.all((plus == -minus) | (np.abs(plus + minus) <= allowed)):
+            return "odd"
+    return "none"
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Intervals [a, b], the values of σ⁽⁰⁾ … σ⁽⁴⁾ at both ends, shape (5, cells), and the order that each one watches."""
+
+    a: np.ndarray
+    b: np.ndarray
+    at_a: np.ndarray
+    at_b: np.ndarray
+    order: np.ndarray
+
+    @staticmethod
+    def of(grid: np.ndarray, values: np.ndarray) -> "_Cells":
+        """All cells of a grid, each once for every watched order."""
+        n, m = len(_ORDERS) - 1, len(grid) - 1
+        a, b, at_a, at_b = (np.tile(x, n) for x in (grid[:-1], grid[1:], values[:, :-1], values[:, 1:]))
+        return _Cells(a, b, at_a, at_b, np.repeat(np.arange(n), m))
+
+    def __getitem__(self, chosen: np.ndarray) -> "_Cells":
+        return _Cells(self.a[chosen], self.b[chosen], self.at_a[:, chosen], self.at_b[:, chosen], self.order[chosen])
+
+    def watched(self, shift: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """σ⁽ᵒʳᵈᵉʳ⁺ˢʰⁱᶠᵗ⁾ at a and at b; zero beyond the last derivative, and where it is not finite."""
+        row = np.minimum(self.order + shift, len(_ORDERS) - 1)
+        at_a, at_b = (v[row, np.arange(len(row))] for v in (self.at_a, self.at_b))
+        is_known = self.order + shift < len(_ORDERS)
+        return np.where(is_known & np.isfinite(at_a), at_a, 0.0), np.where(is_known & np.isfinite(at_b), at_b, 0.0)
+
+    def surprise(self) -> np.ndarray:
+        """The change over the cell that its derivatives do not explain."""
+        h = self.b - self.a
+        (g_a, g_b), (d_a, d_b), (s_a, s_b) = (self.watched(shift) for shift in (0, 1, 2))
+        row, column = self.order, np.arange(len(self.a))
+        is_known = np.isfinite(self.at_a[row, column]) & np.isfinite(self.at_b[row, column])
+        return np.where(is_known, np.abs(g_b - g_a - h * (0.5 * (d_a + d_b) - h * (s_b - s_a) / 12)), 0.0)
+
+
+class _Scan:
+    """A search among the cells of a grid, for one activation."""
+
+    def __init__(self, activation: "Activation", distance: np.ndarray, values: np.ndarray) -> None:
+        # how large σ⁽ᵏ⁾ is up to a distance: rounding is relative to that, and not to a tail that has died away
+        self.activation = activation
+        by_distance = np.argsort(distance, kind="stable")
+        far_enough = by_distance[distance[by_distance] >= _NEAREST]
+        self.distance = distance[far_enough]
+        sizes = np.where(np.isfinite(values[:, far_enough]), np.abs(values[:, far_enough]), 0.0)
+        self.largest = np.maximum.accumulate(sizes, axis=1)
+
+    def kinks(self, cells: _Cells) -> list[float]:
+        """The kinks in these cells, one at most for each cell and order."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            kinks: list[float] = []
+            cells = cells[self.suspicious(cells)]
+            while len(cells.a):
+                ended = (cells.b - cells.a <= 2 * np.spacing(np.maximum(np.abs(cells.a), np.abs(cells.b)))) | (
+                    (cells.a == -_ZERO) & (cells.b == _ZERO)
+                )
+                kinks = _distinct(kinks + self.confirmed(cells[ended]))
+                _check_count(self.activation, kinks)
+                cells = self.halved(cells[~ended])
+            return kinks
+
+    def suspicious(self, cells: _Cells) -> np.ndarray:
+        (g_a, g_b), (d_a, d_b) = cells.watched(0), cells.watched(1)
+        far = np.maximum(np.abs(cells.a), np.abs(cells.b))
+        column = np.searchsorted(self.distance, np.maximum(3.0, 1.5 * far)).clip(max=len(self.distance) - 1)
+        allowed = (
+            _LOCAL_TOLERANCE * np.maximum(np.abs(g_a), np.abs(g_b))
+            + _FLOOR * self.largest[cells.order, column]
+            + _NOISE * far * np.maximum(np.abs(d_a), np.abs(d_b))
+        )
+        return np.asarray(cells.surprise() > allowed)
+
+    def halved(self, cells: _Cells) -> _Cells:
+        """Of each cell the half that surprises more, if it is still suspicious."""
+        if not len(cells.a):
+            return cells
+        # geometric halves while the ends differ much in size: a singularity at 0 is reached in few steps
+        near, far = np.sort(np.abs([cells.a, cells.b]), axis=0)
+        same_side = (np.sign(cells.a) == np.sign(cells.b)) & (far > 4 * near)
+        middle = np.where(
+            same_side,
+            np.sign(cells.a) * np.sqrt(near) * np.sqrt(far),
+            cells.a + 0.5 * (cells.b - cells.a),
+        )
+        values = _evaluate(self.activation, middle)
+        self.check_poles(middle, values[0])
+        left = _Cells(cells.a, middle, cells.at_a, values, cells.order)
+        right = _Cells(middle, cells.b, values, cells.at_b, cells.order)
+        go_right = right.surprise() > left.surprise()
+        half = _Cells(
+            np.where(go_right, middle, cells.a),
+            np.where(go_right, cells.b, middle),
+            np.where(go_right, values, cells.at_a),
+            np.where(go_right, cells.at_b, values),
+            cells.order,
+        )
+        return half[self.suspicious(half)]
+
+    def check_poles(self, z: np.ndarray, sigma: np.ndarray) -> None:
+        """The halving runs into poles: there σ far exceeds all that the grid saw up to that distance."""
+        column = np.searchsorted(self.distance, np.maximum(3.0, 1.5 * np.abs(z))).clip(max=len(self.distance) - 1)
+        is_pole = np.abs(sigma) > 1e6 * self.largest[0, column]
+        if is_pole.any():
+            raise InputError(
+                f"`function` of activation {self.activation.name!r} diverges near z = {z[np.argmax(is_pole)]:.6g}; "
+                "a preactivation takes every real value, so give a function that is finite on the whole line"
+            )
+
+    def confirmed(self, cells: _Cells) -> list[float]:
+        """The cells, by now as short as cells can be, whose jump stands out of the noise on either side of it."""
+        if not len(cells.a):
+            return []
+        size = np.maximum(np.abs(cells.a), np.abs(cells.b))
+        steps = np.geomspace(4e-15, 1e-9, 12)[:, None] * size
+        columns = np.arange(len(cells.a))
+        noise = np.zeros(len(cells.a))
+        for side in (cells.a - steps, cells.b + steps):
+            values = _evaluate(self.activation, side.ravel()).reshape(len(_ORDERS), *side.shape)[
+                cells.order, :, columns
+            ]
+            noise = np.maximum(noise, np.ptp(np.where(np.isfinite(values), values, 0.0), axis=1))
+        g_a, g_b = cells.watched()
+        real = np.abs(g_b - g_a) > 4 * noise
+        return [_simplest(a, b) for a, b in zip(cells.a[real], cells.b[real], strict=True)]
+
+
+def _evaluate(activation: "Activation", z: np.ndarray) -> np.ndarray:
+    """σ⁽⁰⁾ … σ⁽⁴⁾ at z, shape (5, len(z)), in batches of one size."""
+    batches = np.concatenate([z, np.full(-len(z) % _BATCH, z[-1])]).reshape(-1, _BATCH)
+    try:
+        values = [activation.evaluate(batch, _ORDERS) for batch in batches]
+    except TypeError as error:
+        raise InputError(
+            f"`function` of activation {activation.name!r} cannot be differentiated ({error}); "
+            "it needs forward-mode derivatives: use jax.custom_jvp rather than jax.custom_vjp"
+        ) from error
+    return np.concatenate(values, axis=1)[:, : len(z)]
+
+
+def _check_values(activation: "Activation", values: np.ndarray) -> None:
+    telling = _evaluate(activation, _TELLING)
+    z = np.concatenate([_TELLING, _GRID])
+    sigma, slope = (np.concatenate([telling[k], values[k]]) for k in (0, 1))
+    is_bad = np.isnan(sigma) | (np.isinf(sigma) & (np.abs(z) <= 1.0))
+    if is_bad.any():
+        first = int(np.argmax(is_bad))
+        raise InputError(
+            f"`function` of activation {activation.name!r} is {sigma[first]:g} at z = {z[first]:.6g}; "
+            "a preactivation takes every real value, so give a function that is finite on the whole line"
+        )
+    is_bad = np.isnan(slope) & (np.abs(z) <= 30) & (np.abs(z) >= _NEAREST)
+    if is_bad.any():
+        raise InputError(
+            f"the derivative of activation {activation.name!r} is nan at z = {z[np.argmax(is_bad)]:.6g}, "
+            "where the function is not; keep branches that are not taken finite: jnp.where(c, f(jnp.where(c, z, 0)), …)"
+        )
+
+
+def _check_count(activation: "Activation", kinks: list[float]) -> None:
+    if len(kinks) > _MOST_KINKS:
+        shown = ", ".join(f"{k:g}" for k in sorted(kinks, key=abs)[:4])
+        raise InputError(
+            f"activation {activation.name!r} seems to jump at more than {_MOST_KINKS} points ({shown}, …); "
+            "declare those that matter: Activation(function, kinks=(…))"
+        )
+
+
+def _beside(activation: "Activation", kinks: list[float]) -> _Cells:
+    """Cells on both sides of each kink, the shortest ones next to it, none across it."""
+    grids = []
+    for c in kinks:
+        reach, hair = (0.02 * abs(c), 64 * np.spacing(abs(c))) if c else (1e-3, _ZERO)
+        steps = np.concatenate([[hair], np.geomspace(1e-10 * reach, reach, 100)])
+        grids += [c - steps[::-1], c + steps]
+    grid = np.concatenate(grids)
+    cells = _Cells.of(grid, _evaluate(activation, grid))
+    ends_here = np.arange(len(grid) - 1) % 101 == 100  # from one grid to the next
+    return cells[~np.tile(ends_here, len(_ORDERS) - 1)]
+
+
+def _simplest(a: float, b: float) -> float:
+    """The number with the fewest decimals in [a, b], give or take a unit in the last place."""
+    low, high = np.nextafter(a, -np.inf), np.nextafter(b, np.inf)
+    if low <= 0.0 <= high:
+        return 0.0
+    middle = 0.5 * (a + b)
+    shortest = (float(f"{middle:.{digits}g}") for digits in range(1, 18))
+    return next((c for c in shortest if low <= c <= high), float(middle))
+
+
+def _contains(kinks: list[float], c: float) -> bool:
+    return any(abs(c - k) <= 1e-13 * max(abs(c), abs(k)) for k in kinks)
+
+
+def _distinct(kinks: list[float]) -> list[float]:
+    kept: list[float] = []
+    for c in kinks:
+        if not _contains(kept, c):
+            kept.append(c)
+    return kept
