@@ -1,4 +1,25 @@
 from finitewidth.criticality.critical import Criticality, critical
+from finitewidth.criticality.fixed_point import FixedPoint, fixed_point
+from finitewidth.criticality.initialisation import Initialisation, initialisation
+from finitewidth.criticality.nearest import NearestChoice
+from finitewidth.criticality.phase import PhaseDiagram, critical_line, phase_diagram
 from finitewidth.criticality.point import CriticalPoint
+from finitewidth.criticality.susceptibility import Slopes, Susceptibility, slopes, susceptibility
 
-__all__ = ["CriticalPoint", "Criticality", "critical"]
+__all__ = [
+    "CriticalPoint",
+    "Criticality",
+    "FixedPoint",
+    "Initialisation",
+    "NearestChoice",
+    "PhaseDiagram",
+    "Slopes",
+    "Susceptibility",
+    "critical",
+    "critical_line",
+    "fixed_point",
+    "initialisation",
+    "phase_diagram",
+    "slopes",
+    "susceptibility",
+]
