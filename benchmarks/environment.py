@@ -42,7 +42,7 @@ def _base_python() -> str:
     if found is None:
         running = ".".join(map(str, sys.version_info[:2]))
         raise SystemExit(
-            f"{PEER} was tried on Python {wanted} only; this is Python {running}, and there is no `python{wanted}` on the "
-            f"path: install Python {wanted}, or run with --no-peer to time finitewidth alone"
+            f"{PEER} was tried on Python {wanted} only; this is Python {running}, and no `python{wanted}` is on "
+            f"the path: install Python {wanted}, or run with --no-peer to time finitewidth alone"
         )
     return found

@@ -29,7 +29,8 @@ AGAINST_PEER = ("relu", "erf", "gelu", "tanh")  # tanh: neural-tangents' numeric
 AGAINST_RELU = ("tanh", "silu", "mish", "gelu", "elu")
 LARGEST_NUMERICAL = 200
 PEER_HEADER = (
-    "σ", "N", "L", "first call", "peer", "repeated call", "peer", "faster", "floor", "memory", "peer", "less", "ΔK", "ΔΘ",
+    "σ", "N", "L", "first call", "peer", "repeated call", "peer", "faster", "floor",
+    "memory", "peer", "less", "ΔK", "ΔΘ",
 )  # fmt: skip
 RELU_HEADER = ("σ", "N", "L", "first call", "repeated call", "our ReLU", "σ / ReLU", "floor", "memory")
 ENOUGH_SECONDS, FEWEST, MOST = 20.0, 3, 15  # repeated calls of one pair of contenders

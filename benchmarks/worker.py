@@ -3,7 +3,7 @@
     worker.py finitewidth | neural-tangents
 
 Requests: {"do": "load", "x": FILE.npy, "activation", "depth", "C_b", "C_W"} · {"do": "time"} · {"do": "memory"} ·
-{"do": "save", "to": FILE.npz}. The clock runs from inputs as a NumPy array to K and Θ of the last layer as NumPy arrays.
+{"do": "save", "to": FILE.npz}. The clock runs from inputs as a NumPy array to the last layer's K and Θ as NumPy arrays.
 """
 
 import json

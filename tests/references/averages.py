@@ -4,7 +4,7 @@ f is σ or σ' (its almost-everywhere value at kinks). K = [[a, k], [k, b]] is t
 
 - `Exact`     formulas: monomials, sin, cos, exp, erf, GELU;
 - `Pieces`    polynomial × exponential on intervals (ReLU family, ELU, hard…): z₂ given z₁ in closed form, one integral
-              left, split where f breaks and, at the scale of the conditional width, where the conditional average turns;
+              left, split where f breaks and, on the scale of the conditional width, where the conditional mean does;
 - `Strip`     analytic in a strip (tanh, SiLU, …): the trapezoid rule on a grid in (z₁, z₂), with error e^{-2πd/h} for
               poles at distance d; close to collinear, Gauss–Hermite across the narrow direction;
               beyond K = 1e6 the limit at large z (sign, step or ReLU) plus a remainder that dies off within |z| < 90;
@@ -96,7 +96,17 @@ class Pieces:
     terms: tuple[tuple[Term, ...], ...]
 
     def pair(self, a: mpf, b: mpf, k: mpf) -> tuple[mpf, mpf]:
-        return self.average(a, b, k), self.derivative().average(a, b, k)
+        root, tau = mp.sqrt(a), mp.sqrt((a * b - k * k) / a)
+        slope = k / root
+        both = (self, self.derivative())
+        totals: tuple[list[mpf], list[mpf]] = ([], [])
+        for x, weight in points(self.splits(root, slope, tau), 4):
+            known = [f(root * x) for f in both]
+            if any(known):
+                means = smeared(both, slope * x, tau)
+                for total, f, mean in zip(totals, known, means, strict=True):
+                    total.append(weight * density(x) * f * mean)
+        return mp.fsum(totals[0]), mp.fsum(totals[1])
 
     def diagonal(self, a: mpf) -> tuple[mpf, mpf]:
         ends = [mpf(x) for x in self.kinks]
@@ -114,50 +124,44 @@ class Pieces:
 
         return Pieces(self.kinks, tuple(tuple(map(one, terms)) for terms in self.terms))
 
-    def average(self, a: mpf, b: mpf, k: mpf) -> mpf:
-        root, tau = mp.sqrt(a), mp.sqrt((a * b - k * k) / a)
-        slope = k / root
-        splits = {x for x in (kink / root for kink in self.kinks) if abs(x) < REACH}
+    def splits(self, root: mpf, slope: mpf, tau: mpf) -> list[mpf]:
+        splits = {kink / root for kink in self.kinks}
         if slope != 0:
             width = tau / abs(slope)
             for kink in self.kinks:
                 turn = kink / slope
                 splits |= {turn + s * width * 2**n for n in range(-1, 5) for s in (-1, 1)} | {turn}
-        splits = {x for x in splits if abs(x) < REACH} | {mpf(n) for n in range(-13, 14)}
-        nodes = points(list(splits), 4)
-        return mp.fsum(w * density(x) * self(root * x) * self.smeared(slope * x, tau) for x, w in nodes)
+        return list({x for x in splits if abs(x) < REACH} | {mpf(n) for n in range(-13, 14)})
 
-    def smeared(self, mean: mpf, tau: mpf) -> mpf:
-        """E f(z) for z of this mean and standard deviation, by moments of the truncated Gaussian."""
-        ends = (-mp.inf, *self.kinks, mp.inf)
-        total = []
-        for (low, high), terms in zip(pairwise(ends), self.terms, strict=True):
+
+def smeared(functions: Sequence[Pieces], mean: mpf, tau: mpf) -> list[mpf]:
+    """E f(z) of functions with the same kinks, for z of this mean and standard deviation."""
+    kinks, totals = functions[0].kinks, [mpf(0)] * len(functions)
+    wanted: dict[tuple[int, int], list[tuple[int, tuple[mpf, ...]]]] = {}
+    for which, f in enumerate(functions):
+        for interval, terms in enumerate(f.terms):
             for c, rate in terms:
-                shifted = mean + rate * tau**2
-                moments = truncated(shifted, tau, low, high, len(c))
-                factor = mp.exp(rate * mean + (rate * tau) ** 2 / 2)
-                total.append(factor * mp.fsum(x * m for x, m in zip(c, moments, strict=True)))
-        return mp.fsum(total)
+                if any(c):
+                    wanted.setdefault((interval, rate), []).append((which, c))
+    ends = (-mp.inf, *kinks, mp.inf)
+    for (interval, rate), terms in wanted.items():
+        shifted, factor = mean + rate * tau**2, mp.exp(rate * mean + (rate * tau) ** 2 / 2)
+        moments = truncated(shifted, tau, ends[interval], ends[interval + 1], max(len(c) for _, c in terms))
+        for which, c in terms:
+            totals[which] += factor * mp.fdot(c, moments[: len(c)])
+    return totals
 
 
 def truncated(mean: mpf, tau: mpf, low: mpf, high: mpf, count: int) -> list[mpf]:
     """E[zⁿ; low < z < high], n = 0 … count − 1:  J_n = mean J_{n-1} + (n−1) τ² J_{n-2} − τ² [zⁿ⁻¹ N(z)]."""
-
-    def edge(z: mpf) -> mpf:
-        return mpf(0) if mp.isinf(z) else density((z - mean) / tau) / tau
-
-    def under(z: mpf) -> mpf:
-        return mpf(0) if z == -mp.inf else mpf(1) if z == mp.inf else below((z - mean) / tau)
-
-    if low > mean and mp.isinf(high):
+    if mp.isinf(high):
         moments = [below((mean - low) / tau)]  # the upper tail, without 1 − Φ
     else:
-        moments = [under(high) - under(low)]
+        moments = [below((high - mean) / tau) - (mpf(0) if mp.isinf(low) else below((low - mean) / tau))]
+    edges = [(z, sign * tau * density((z - mean) / tau)) for z, sign in ((high, 1), (low, -1)) if not mp.isinf(z)]
     for n in range(1, count):
-        at_high = mpf(0) if mp.isinf(high) else high ** (n - 1) * edge(high)
-        at_low = mpf(0) if mp.isinf(low) else low ** (n - 1) * edge(low)
         before = (n - 1) * tau**2 * moments[n - 2] if n > 1 else mpf(0)
-        moments.append(mean * moments[n - 1] + before - tau**2 * (at_high - at_low))
+        moments.append(mean * moments[n - 1] + before - mp.fsum(z ** (n - 1) * edge for z, edge in edges))
     return moments
 
 

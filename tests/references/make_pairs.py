@@ -32,7 +32,7 @@ KERNELS = {
 
 
 def sensible(activation: str, kernel: str) -> bool:
-    """Whether the average is worth a test: not zero to 30 digits, not beyond float64, and with a road that reaches it."""
+    """Whether the average is worth a test: not zero to 30 digits, not beyond float64, and a road reaches it."""
     kind, near = kernel.split(",")[0], repr(NEARER) in kernel
     if kind == "tiny":
         return activation not in ("softshrink", "hardshrink")
@@ -79,10 +79,14 @@ def main(names: list[str]) -> None:
     with Pool(2) as pool:
         for entry in pool.imap_unordered(problem, tasks):
             kept.append(entry)
-            print(entry["activation"], entry["kernel"], entry["ss"], entry["dsds"], file=sys.stderr, flush=True)  # noqa: T201
-    names_in_order, kernels_in_order = list(ROADS), list(KERNELS)
-    kept.sort(key=lambda p: (names_in_order.index(p["activation"]), kernels_in_order.index(p["kernel"])))
-    lines = ",\n".join(json.dumps(entry) for entry in kept)
+            write(kept)
+            print(*entry.values(), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def write(entries: list[dict[str, Any]]) -> None:
+    names, kernels = list(ROADS), list(KERNELS)
+    in_order = sorted(entries, key=lambda p: (names.index(p["activation"]), kernels.index(p["kernel"])))
+    lines = ",\n".join(json.dumps(entry) for entry in in_order)
     FILE.write_text('{"made by": "make_pairs.py", "K": "[K11, K12, K22]", "pairs": [\n' + lines + "\n]}\n")
 
 
