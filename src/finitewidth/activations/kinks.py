@@ -79,7 +79,7 @@ def find_parity(activation: "Activation") -> Literal["odd", "even", "none"]:
 
 @dataclass(frozen=True)
 class _Cells:
-    """Intervals [a, b], the values of σ⁽⁰⁾ … σ⁽⁴⁾ at both ends, shape (5, cells), and the order that each one watches."""
+    """Intervals [a, b], the values of σ⁽⁰⁾ … σ⁽⁴⁾ at both ends, shape (5, cells), and the order each one watches."""
 
     a: np.ndarray
     b: np.ndarray
@@ -117,13 +117,14 @@ class _Scan:
     """A search among the cells of a grid, for one activation."""
 
     def __init__(self, activation: "Activation", distance: np.ndarray, values: np.ndarray) -> None:
-        # how large σ⁽ᵏ⁾ is up to a distance: rounding is relative to that, and not to a tail that has died away
+        # How large σ … σ⁽ᵏ⁾ are up to a distance: rounding is relative to that, and neither to a tail that has died away
+        # nor to a derivative that should vanish (σ'' of √z²).
         self.activation = activation
         by_distance = np.argsort(distance, kind="stable")
         far_enough = by_distance[distance[by_distance] >= _NEAREST]
         self.distance = distance[far_enough]
         sizes = np.where(np.isfinite(values[:, far_enough]), np.abs(values[:, far_enough]), 0.0)
-        self.largest = np.maximum.accumulate(sizes, axis=1)
+        self.largest = np.maximum.accumulate(np.maximum.accumulate(sizes, axis=1), axis=0)
 
     def kinks(self, cells: _Cells) -> list[float]:
         """The kinks in these cells, one at most for each cell and order."""
@@ -209,7 +210,7 @@ def _evaluate(activation: "Activation", z: np.ndarray) -> np.ndarray:
     batches = np.concatenate([z, np.full(-len(z) % _BATCH, z[-1])]).reshape(-1, _BATCH)
     try:
         values = [activation.evaluate(batch, _ORDERS) for batch in batches]
-    except TypeError as error:
+    except (TypeError, NotImplementedError) as error:
         raise InputError(
             f"`function` of activation {activation.name!r} cannot be differentiated ({error}); "
             "it needs forward-mode derivatives: use jax.custom_jvp rather than jax.custom_vjp"
@@ -220,7 +221,7 @@ def _evaluate(activation: "Activation", z: np.ndarray) -> np.ndarray:
 def _check_values(activation: "Activation", values: np.ndarray) -> None:
     telling = _evaluate(activation, _TELLING)
     z = np.concatenate([_TELLING, _GRID])
-    sigma, slope = (np.concatenate([telling[k], values[k]]) for k in (0, 1))
+    sigma = np.concatenate([telling[0], values[0]])
     is_bad = np.isnan(sigma) | (np.isinf(sigma) & (np.abs(z) <= 1.0))
     if is_bad.any():
         first = int(np.argmax(is_bad))
@@ -228,10 +229,10 @@ def _check_values(activation: "Activation", values: np.ndarray) -> None:
             f"`function` of activation {activation.name!r} is {sigma[first]:g} at z = {z[first]:.6g}; "
             "a preactivation takes every real value, so give a function that is finite on the whole line"
         )
-    is_bad = np.isnan(slope) & (np.abs(z) <= 30) & (np.abs(z) >= _NEAREST)
+    is_bad = np.isnan(values[1]) & (np.abs(_GRID) <= 30) & (np.abs(_GRID) >= _NEAREST)
     if is_bad.any():
         raise InputError(
-            f"the derivative of activation {activation.name!r} is nan at z = {z[np.argmax(is_bad)]:.6g}, "
+            f"the derivative of activation {activation.name!r} is nan at z = {_GRID[np.argmax(is_bad)]:.6g}, "
             "where the function is not; keep branches that are not taken finite: jnp.where(c, f(jnp.where(c, z, 0)), …)"
         )
 
