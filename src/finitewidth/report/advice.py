@@ -1,6 +1,6 @@
 """What to do: the critical initialisation, in the words of the user's framework (PDLT ch. 5)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ class Advice:
     fan_in: n_{ℓ−1} by layer.
     weight_std, bias_std: √(C_W/n_{ℓ−1}) and √C_b by layer.
     gain: √C_W of the hidden layers, PyTorch's word for it.
-    words: what these numbers are, in a sentence or two.
     torch, jax: lines to paste.
     """
 
@@ -28,12 +27,11 @@ class Advice:
     weight_std: Array
     bias_std: Array
     gain: float
-    words: str
     torch: str
     jax: str
 
 
-def advice(net: MLP, words: str) -> Advice:
+def advice(net: MLP) -> Advice:
     """The numbers of the advised network `net` (its `n_in` given) in a practitioner's words."""
     C_b, C_W = net.per_layer("C_b").copy(), net.per_layer("C_W").copy()
     assert net.n_in is not None
@@ -45,7 +43,6 @@ def advice(net: MLP, words: str) -> Advice:
         weight_std=np.sqrt(C_W / fan_in),
         bias_std=np.sqrt(C_b),
         gain=float(np.sqrt(C_W[-1])),
-        words=words,
         torch=_torch(C_b, C_W),
         jax=_jax(C_b, C_W),
     )
@@ -79,7 +76,7 @@ def _jax(C_b: Array, C_W: Array) -> str:
         return f'init.variance_scaling({_digits(value)}, "fan_in", "normal")'
 
     lines = ["from jax.nn import initializers as init"]
-    if np.all(C_W == C_W[0]):
+    if np.all(C_W[0] == C_W):
         lines += [f"kernel_init = {scaling(C_W[0])}"]
     elif np.all(C_W[1:] == C_W[1]):
         lines += [f"first_kernel_init = {scaling(C_W[0])}", f"kernel_init = {scaling(C_W[1])}  # all other layers"]

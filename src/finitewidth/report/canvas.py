@@ -20,7 +20,7 @@ from finitewidth.report.words import number
 # Okabe and Ito's palette: vermillion and blue differ for every kind of colour vision, and in grey.
 INK, MUTED, FAINT, PAPER = "#1c2128", "#66707b", "#d5dae0", "#ffffff"
 COLOURS = ("#c4500a", "#0a6aa8", "#7a7a7a")
-WASHES = ("#f6e3d6", "#dbe9f3")
+WASHES = ("#f6e3d6", "#dbe9f3", "#e9e9ec")
 
 SIZE = (4.5, 3.0)
 _SANS = ("Inter", "Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans")
@@ -36,6 +36,7 @@ _VARIABLES = {
     COLOURS[2]: "--third",
     WASHES[0]: "--yours-wash",
     WASHES[1]: "--critical-wash",
+    WASHES[2]: "--third-wash",
 }
 
 
@@ -109,7 +110,12 @@ def to_svg(figure: Figure, name: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(id="|url\(#|xlink:href="#)', lambda m: m[1] + name + "-", svg)
     # the size is the page's business, the proportions (viewBox) are the picture's
-    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-labelledby="{name}-title">', svg, count=1)
+    svg = re.sub(
+        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>',
+        rf'<svg viewBox="\1" role="img" aria-labelledby="{name}-title">',
+        svg,
+        count=1,
+    )
     svg = svg.replace("xlink:href", "href")
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var({variable})")
@@ -184,5 +190,11 @@ def horizontal_rule(axes: Axes, y: float, text: str = "") -> None:
     axes.axhline(y, color=FAINT, linewidth=1, zorder=0)
     if text:
         axes.annotate(
-            text, (0, y), xycoords=("axes fraction", "data"), xytext=(3, 2), textcoords="offset points", color=MUTED, fontsize=7.5
+            text,
+            (0, y),
+            xycoords=("axes fraction", "data"),
+            xytext=(3, 2),
+            textcoords="offset points",
+            color=MUTED,
+            fontsize=7.5,
         )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finitewidth.architecture import MLP, whole_number
+from finitewidth.criticality import Criticality, PhaseDiagram
 from finitewidth.data import DataSet, check_inputs, load_data
 from finitewidth.errors import InputError
 from finitewidth.flow import flow
@@ -18,7 +19,8 @@ from finitewidth.report import strict_json
 from finitewidth.report.advice import Advice, advice
 from finitewidth.report.finite_width import FiniteWidth, finite_width
 from finitewidth.report.gradients import Gradients, gradients
-from finitewidth.report.initialisations import TITLES, critical_twin, default_network, point_in_words, point_to_dict
+from finitewidth.report.initialisations import TITLES, critical_twin, default_network, in_words, is_critical
+from finitewidth.report.phase import diagram_around
 from finitewidth.report.signals import Signals, signals
 from finitewidth.report.stopwatch import Progress, Stopwatch
 from finitewidth.report.tangent_kernel import TangentKernel, tangent_kernel
@@ -63,7 +65,7 @@ class Report:
         critical: the same network at the advised initialisation; None if `yours` is it.
         sample: the inputs used.
         point: what `finitewidth.critical` says of the activation.
-        advice: what to do.
+        advice: what to do, in numbers; None where no initialisation is near criticality. `advice_in_words`: the same in words.
         timings: seconds by stage, (wall, of which JAX compiled).
         command: how to make this report again.
     """
@@ -71,8 +73,9 @@ class Report:
     yours: Side
     critical: Side | None
     sample: Sample
-    point: Any
-    advice: Advice
+    point: Criticality
+    advice: Advice | None
+    advice_in_words: str
     timings: dict[str, tuple[float, float]]
     command: str
 
@@ -87,11 +90,10 @@ class Report:
         return headline(self.yours)
 
     @cached_property
-    def phase(self) -> Any:
-        """The phase diagram of the activation, computed when it is first drawn."""
-        from finitewidth.criticality import phase_diagram
-
-        return phase_diagram(self.yours.net.activation)
+    def phase(self) -> PhaseDiagram:
+        """The phase diagram of the activation with the initialisations inside, computed when it is first drawn."""
+        choices = [(float(side.net.per_layer("C_b")[-1]), float(side.net.per_layer("C_W")[-1])) for side in self.sides]
+        return diagram_around(self.yours.net.activation, self.point, choices)
 
     def to_dict(self) -> dict[str, Any]:
         """Every number of the report at full precision, as plain values with stable keys; null where none exists."""
@@ -116,18 +118,22 @@ class Report:
                 },
                 "yours": _side_to_dict(self.yours),
                 "critical": None if self.critical is None else _side_to_dict(self.critical),
-                "critical_point": point_to_dict(self.point),
+                "critical_point": self.point.to_dict(),
                 "advice": self.advice,
+                "advice_in_words": self.advice_in_words,
                 "command": self.command,
                 "seconds": {name: {"wall": wall, "compiling": jit} for name, (wall, jit) in self.timings.items()},
             }
         )
 
     def print(self, *, console: "Console | None" = None) -> None:
-        """The report as a table on the terminal (or on `console`): colour there, plain text in a pipe."""
-        from finitewidth.report.text import console_for, render
+        """The report as a table on standard output (or on `console`): colour on a terminal, plain text in a pipe."""
+        from finitewidth.report.text import print_on, render
 
-        (console or console_for()).print(render(self))
+        if console is None:
+            print_on(render(self))
+        else:
+            console.print(render(self))
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
         from finitewidth.report.text import render
@@ -184,16 +190,19 @@ def report(
         name = label or "yours"
         point, twin = critical_twin(net, mean_square)
     yours = _side(watch, name, TITLES.get(name, name), net, x, sample.mean_square)
-    same = twin.C_b == net.C_b and twin.C_W == net.C_W
-    critical = None if same else _side(watch, "critical", TITLES["critical"], twin, x, sample.mean_square)
+    critical = None
+    if twin is not None and (twin.C_b, twin.C_W) != (net.C_b, net.C_W):
+        kind = "critical" if is_critical(point) else "nearest"
+        critical = _side(watch, kind, TITLES[kind], twin, x, sample.mean_square)
     return Report(
         yours=yours,
         critical=critical,
         sample=sample,
         point=point,
-        advice=advice(twin, point_in_words(point, net)),
+        advice=None if twin is None else advice(twin),
+        advice_in_words=in_words(point, twin),
         timings=watch.stages,
-        command=command or "fw.report(...)",
+        command=command or f"fw.report({net.activation.name!r} network, …)",
     )
 
 
@@ -207,14 +216,24 @@ def _sample(data: Any, inputs: int) -> tuple[Array, Sample]:
     total = len(x)
     if total > inputs:
         x = x[np.sort(np.random.default_rng(0).choice(total, inputs, replace=False))]
-    mean_square = np.einsum("ai,ai->a", x, x) / x.shape[1]
-    return x, Sample(source, total, len(x), x.shape[1], mean_square)
+    return x, Sample(source, total, len(x), x.shape[1], _mean_squares(x))
+
+
+def mean_square_of(x: Array) -> float:
+    """|x|²/n_0 of a typical input: the median over all."""
+    return float(np.median(_mean_squares(x)))
+
+
+def _mean_squares(x: Array) -> Array:
+    return np.asarray(np.einsum("ai,ai->a", x, x) / x.shape[1])
 
 
 def _fitted(net: MLP, n_in: int) -> MLP:
     """`net` with the number of columns of the data as its n_in."""
     if net.n_in is not None and net.n_in != n_in:
-        raise InputError(f"`net` has n_in={net.n_in}, but the data have {n_in} columns; leave `n_in` out or change the data")
+        raise InputError(
+            f"`net` has n_in={net.n_in}, but the data have {n_in} columns; leave `n_in` out or change the data"
+        )
     return replace(net, n_in=n_in)
 
 

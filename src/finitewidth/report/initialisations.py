@@ -1,19 +1,18 @@
 """Initialisations by name, and the one this library advises beside the user's own."""
 
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
 
 from finitewidth.architecture import MLP
-from finitewidth.criticality import critical, initialisation
+from finitewidth.criticality import Criticality, critical, initialisation
+from finitewidth.report.words import number
 
 TITLES = {
-    "torch": "PyTorch's default initialisation",
+    "torch": "PyTorch’s default initialisation",
     "kaiming": "Kaiming initialisation",
     "xavier": "Xavier initialisation",
     "lecun": "LeCun initialisation",
     "critical": "Critical initialisation",
+    "nearest": "The nearest there is to criticality",
     "yours": "Your initialisation",
 }
 
@@ -32,20 +31,40 @@ def with_plain_sgd(net: MLP) -> MLP:
 
 def initialised(net: MLP, scheme: str, mean_square: float) -> MLP:
     """`net` with the C_b and C_W of `scheme`; `mean_square` = |x|²/n_0 of a typical input."""
-    C_b, C_W = initialisation(scheme, net, mean_square)
-    return replace(net, C_b=tuple(map(float, C_b)), C_W=tuple(map(float, C_W)))
+    assert net.n_in is not None
+    chosen = initialisation(scheme, net.activation, widths=(net.n_in, *net.widths, net.n_out), mean_square=mean_square)
+    return replace(net, C_b=chosen.C_b, C_W=chosen.C_W)
 
 
-def critical_twin(net: MLP, mean_square: float) -> tuple[Any, MLP]:
-    """What is known of the activation's critical points, and `net` at the initialisation advised."""
-    return critical(net.activation), initialised(net, "critical", mean_square)
+def critical_twin(net: MLP, mean_square: float) -> tuple[Criticality, MLP | None]:
+    """What is known of the activation's critical points, and `net` as advised: critical, or nearly so, or None where nothing is."""
+    found = critical(net.activation)
+    best, nearest = found.preferred, found.nearest
+    realisable = (best is not None and best.attracts) or (nearest is not None and nearest.C_W is not None)
+    return found, initialised(net, "critical", mean_square) if realisable else None
 
 
-def point_in_words(point: Any, net: MLP) -> str:
-    return point.reason
+def is_critical(found: Criticality) -> bool:
+    """Whether the advised initialisation is a critical point, rather than what comes nearest."""
+    return found.preferred is not None and found.preferred.attracts
 
 
-def point_to_dict(point: Any) -> dict[str, Any]:
-    """A critical point with the keys of `finitewidth critical NAME --json`."""
-    keys = ("activation", "universality_class", "C_b", "C_W", "K_star", "chi_parallel", "chi_perp", "points", "reason")
-    return {key: getattr(point, key) for key in keys}
+def in_words(found: Criticality, twin: MLP | None) -> str:
+    """What the advice is, in a few sentences."""
+    if twin is None:
+        return f"{found.activation} has no critical initialisation. {found.reason}."
+    if not is_critical(found):
+        assert found.nearest is not None
+        return f"{found.activation} has no critical initialisation to rest at. {found.nearest.note}."
+    C_b, C_W = float(twin.per_layer("C_b")[-1]), float(twin.per_layer("C_W")[-1])
+    words = f"Draw biases with variance C_b = {number(C_b, 8)} and weights with variance C_W / fan-in, C_W = {number(C_W, 8)}"
+    first = float(twin.per_layer("C_W")[0])
+    if first != C_W:
+        K = found.K_star or 1.0
+        words += f"; in the first layer C_W = {number(first, 5)}, which brings these data to K = {number(K, 4)}"
+    classes = {
+        "scale-invariant": "Every size of signal is then kept as it is",
+        "K*=0": "Signals then shrink as slowly as they can, as a power of depth",
+        "half-stable": f"Signals then stay at K* = {number(found.K_star, 6)}",
+    }
+    return f"{words}. {classes[found.universality_class]} ({found.universality_class} class, ch. 5)."

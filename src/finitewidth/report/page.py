@@ -89,7 +89,8 @@ def _group(report: "Report", group: Group, drawn: dict[str, str]) -> str:
         )
     shown = [name for name in group.pictures if name in drawn]
     figures = "".join(
-        f"<figure>{_titled(drawn[name], name)}<figcaption>{escape(_CAPTIONS[name])}</figcaption></figure>" for name in shown
+        f"<figure>{_titled(drawn[name], name)}<figcaption>{escape(_CAPTIONS[name])}</figcaption></figure>"
+        for name in shown
     )
     return f"""<section class="group">
 <h2>{escape(group.title)}</h2>
@@ -121,6 +122,8 @@ def _titled(svg: str, name: str) -> str:
 
 def _advice(report: "Report") -> str:
     advice = report.advice
+    if advice is None:
+        return f"<section><h2>What to do</h2><p>{_math(report.advice_in_words)}</p></section>"
     depth = len(advice.C_b)
     shown = sorted({0, 1, depth - 1} & set(range(depth)))
     names = {0: "first", 1: "second", depth - 1: "last"}
@@ -136,7 +139,7 @@ def _advice(report: "Report") -> str:
     )
     return f"""<section>
 <h2>What to do</h2>
-<p>{_math(advice.words)}</p>
+<p>{_math(report.advice_in_words)}</p>
 <div class="scroll"><table class="plain">
 <thead><tr><th scope="col">layer</th><th scope="col">fan-in</th><th scope="col">{_math("C_b")}</th><th scope="col">{_math("C_W")}</th>
 <th scope="col">std of biases</th><th scope="col">std of weights</th></tr></thead>
@@ -164,9 +167,9 @@ def _method(report: "Report") -> str:
 <p>Computed, not simulated: expectations over initialisations in powers of 1/width, after <cite>The Principles of Deep Learning
 Theory</cite> (Roberts, Yaida and Hanin, 2022), whose chapters are named above. Signals, gradients and the tangent kernel are of
 leading order; V is the first correction. Weights count as Gaussian; only their variance matters to what is shown here.
-Depth {net.depth} counts layers of weights, the output included. Data: {escape(sample.source)}{thinned}; the median of |x|²/{_math('n_0')} is
-{number(float(_median(sample.mean_square)), 4)}. Learning-rate tensor: {_math('λ_b')} = {escape(layers(net.per_layer("lambda_b")))},
-{_math('λ_W')} = {escape(layers(net.per_layer("lambda_W")))}{" (plain SGD: one step for all parameters)" if report.yours.tangent_kernel.plain_sgd else ""}.</p>
+Depth {net.depth} counts layers of weights, the output included. Data: {escape(sample.source)}{thinned}; the median of |x|²/{_math("n_0")} is
+{number(float(_median(sample.mean_square)), 4)}. Learning-rate tensor: {_math("λ_b")} = {escape(layers(net.per_layer("lambda_b")))},
+{_math("λ_W")} = {escape(layers(net.per_layer("lambda_W")))}{" (plain SGD: one step for all parameters)" if report.yours.tangent_kernel.plain_sgd else ""}.</p>
 <h3>To make it again</h3>
 <pre><code>{escape(report.command)}</code></pre>
 <h3>Where the time went</h3>

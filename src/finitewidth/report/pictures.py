@@ -25,7 +25,7 @@ from finitewidth.report.canvas import (
     to_svg,
 )
 from finitewidth.report.finite_width import GOOD, POOR
-from finitewidth.report.phase import draw_phase
+from finitewidth.report.phase import Mark, draw_phase
 from finitewidth.report.signals import Spread
 from finitewidth.report.words import layers, number
 
@@ -73,7 +73,9 @@ def _overview(report: "Report", drawn: list[Callable[[Axes], None]]) -> Figure:
     rows = -(-len(drawn) // columns)
     figure = new_figure(columns * (SIZE[0] - 0.4), rows * (SIZE[1] - 0.1) + 0.8)
     figure.set_dpi(150)
-    figure.suptitle(textwrap.fill(report.verdict, 32 * columns), x=0.008, ha="left", fontsize=13, fontweight="bold", color=INK)
+    figure.suptitle(
+        textwrap.fill(report.verdict, 32 * columns), x=0.008, ha="left", fontsize=13, fontweight="bold", color=INK
+    )
     figure.get_layout_engine().set(w_pad=0.14, h_pad=0.12)  # type: ignore[union-attr]
     for k, draw in enumerate(drawn):
         draw(figure.add_subplot(rows, columns, k + 1))
@@ -87,6 +89,17 @@ def _summary(report: "Report", axes: Axes) -> None:
     axes.set_axis_off()
     axes.set_title("What to do")
     advice = report.advice
+    if advice is None:
+        axes.text(
+            0,
+            0.96,
+            textwrap.fill(report.advice_in_words, 48),
+            transform=axes.transAxes,
+            va="top",
+            fontsize=9,
+            color=INK,
+        )
+        return
     lines = [
         f"C_b  {layers(advice.C_b)}",
         f"C_W  {layers(advice.C_W)}",
@@ -243,11 +256,11 @@ def _width(report: "Report", axes: Axes) -> None:
 
 
 def _phase(report: "Report", axes: Axes) -> None:
-    points = [
-        (float(side.net.per_layer("C_W")[-1]), float(side.net.per_layer("C_b")[-1]), side.name, colour)
+    marks = [
+        Mark(float(side.net.per_layer("C_W")[-1]), float(side.net.per_layer("C_b")[-1]), side.name, colour)
         for side, colour in zip(report.sides, COLOURS, strict=False)
     ]
-    draw_phase(report.phase, axes, points)
+    draw_phase(report.phase, axes, marks)
 
 
 def _log_limits(axes: Axes, low: float, high: float) -> None:
@@ -255,5 +268,3 @@ def _log_limits(axes: Axes, low: float, high: float) -> None:
     room = max((high / low) ** 0.08, 1.3)
     axes.set_ylim(low / room, high * room)
     log_axis(axes.yaxis, low / room, high * room)
-
-

@@ -1,5 +1,6 @@
 """The report on a terminal: a table in colour there, plain text in a pipe."""
 
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, TextIO
@@ -11,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from finitewidth.report.rows import groups
-from finitewidth.report.words import layers, number
 
 if TYPE_CHECKING:
     from finitewidth.report.contents import Report
@@ -19,15 +19,34 @@ if TYPE_CHECKING:
 _MOODS = {"good": "green", "bad": "red", "": ""}
 
 
-def console_for(stream: TextIO | None = None) -> Console:
-    """A console on `stream` (standard output): as wide as the terminal up to 100 columns; in a pipe 100, or what COLUMNS says."""
+_WIDEST = 100
+
+
+def print_on(renderable: RenderableType, stream: TextIO | None = None) -> None:
+    """Print on `stream` (standard output): in colour on a terminal; elsewhere plain text, no trailing blanks.
+
+    As wide as the terminal up to 100 columns; in a pipe 100, or what the environment's COLUMNS says.
+    """
     stream = stream or sys.stdout
     if stream.isatty():
         console = Console(file=stream, highlight=False)
-        return console if console.width <= 100 else Console(file=stream, highlight=False, width=100)
+        console.width = min(console.width, _WIDEST)
+        console.print(renderable)
+        return
     columns = os.environ.get("COLUMNS", "")
-    width = int(columns) if columns.isdigit() and int(columns) > 0 else 100
-    return Console(file=stream, highlight=False, width=width, no_color=True, force_terminal=False)
+    width = min(int(columns), 200) if columns.isdigit() and int(columns) >= 40 else _WIDEST
+    text = io.StringIO()
+    console = Console(file=text, highlight=False, width=width, no_color=True, force_terminal=False, color_system=None)
+    console.print(renderable)
+    stream.write("\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n")
+
+
+def plain_table(*columns: str, wrap_last: bool = False) -> Table:
+    """A table of thin lines and air: no frame, one rule under the head."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False, header_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, no_wrap=not (wrap_last and i == len(columns) - 1), overflow="fold")
+    return table
 
 
 def render(report: "Report") -> RenderableType:
@@ -62,10 +81,7 @@ def width_in_words(widths: tuple[int, ...]) -> str:
 
 
 def _table(report: "Report") -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False, header_style="bold")
-    table.add_column("", no_wrap=True)
-    for side in report.sides:
-        table.add_column(side.name, no_wrap=True)
+    table = plain_table("", *(side.name for side in report.sides))
     for i, group in enumerate(groups(report)):
         if i:
             table.add_row()
@@ -76,20 +92,14 @@ def _table(report: "Report") -> Table:
 
 
 def _todo(report: "Report") -> Group:
-    advice = report.advice
-    first, rest = advice.weight_std[0], advice.weight_std[-1]
-    numbers = (
-        f"std of weights {number(float(rest), 4)} (first layer {number(float(first), 4)}), std of biases {layers(advice.bias_std)}"
-    )
-    return Group(
+    parts: list[RenderableType] = [
         Text("What to do", style="bold"),
-        Padding(Text(advice.words), (0, 0, 0, 2)),
-        Padding(Text(numbers), (0, 0, 1, 2)),
-        Padding(Text("PyTorch", style="bold"), (0, 0, 0, 2)),
-        Padding(Text(advice.torch), (0, 0, 1, 4)),
-        Padding(Text("JAX", style="bold"), (0, 0, 0, 2)),
-        Padding(Text(advice.jax), (0, 0, 0, 4)),
-    )
+        Padding(Text(report.advice_in_words), (0, 0, 0, 2)),
+    ]
+    if report.advice is not None:
+        for name, code in (("PyTorch", report.advice.torch), ("JAX", report.advice.jax)):
+            parts += ["", Padding(Text(name, style="bold"), (0, 0, 0, 2)), Padding(Text(code), (0, 0, 0, 4))]
+    return Group(*parts)
 
 
 def _timings(report: "Report") -> Text:

@@ -48,7 +48,7 @@ def _gradient(side: "Side") -> str:
         return "there is one layer only, so gradients have nowhere to go"
     ratio = side.gradients.first_to_last
     size = power_of_ten(ratio) if not 1e-3 < ratio < 1e4 else number(ratio, 2)
-    return f"the first layer receives {size} times the last layer's gradient"
+    return f"the first layer receives {size} times the last layer’s gradient"
 
 
 def _trust(side: "Side") -> str:

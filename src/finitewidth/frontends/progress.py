@@ -1,0 +1,52 @@
+"""What is being computed, said on standard error while it lasts: a moving line on a terminal, one plain line elsewhere."""
+
+import sys
+import threading
+from types import TracebackType
+from typing import Any
+
+PATIENCE = 1.0
+"""Seconds before anything is said where standard error is not a terminal."""
+
+
+class ProgressLine:
+    """A context in which `line(stage)` shows the stage. On a terminal the line vanishes at the end."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._bar: Any = None
+        self._task: Any = None
+        self._timer: threading.Timer | None = None
+        self._stage = "loading JAX"
+
+    def __enter__(self) -> "ProgressLine":
+        if self._terminal:
+            from rich.console import Console
+            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("loading JAX")
+            self._bar.start()
+        else:
+            self._timer = threading.Timer(PATIENCE, self._say)
+            self._timer.daemon = True
+            self._timer.start()
+        return self
+
+    def __call__(self, stage: str) -> None:
+        """Now in `stage`."""
+        self._stage = stage
+        if self._bar is not None:
+            self._bar.update(self._task, description=stage)
+
+    def _say(self) -> None:
+        print(f"finitewidth: {self._stage} …", file=sys.stderr, flush=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._bar is not None:
+            self._bar.stop()
