@@ -1,7 +1,7 @@
 """The command line: `finitewidth report | critical | flow | phase | activations`.
 
-JAX and all that computes is imported by a command when it runs, never by `--help`. Bad input ends in exit code 2 and one line on
-standard error; Ctrl-C in 130.
+JAX and all that computes is imported by a command when it runs, never by `--help`. Bad input ends in exit code 2 and
+one line on standard error; Ctrl-C in 130.
 """
 
 import os
@@ -42,10 +42,10 @@ app.register_install_completion_command(add_to_startup=False)
 
 
 @app.command(
-    help="What a network will do with real data, beside the critical initialisation: signals, gradients, tangent kernel, finite width."
-    "\n\n"
-    "Learning rates: without --lambda-b and --lambda-W all parameters share one, as in torch.optim.SGD (λ_b = 1, λ_W = fan-in of "
-    "each layer), and the largest stable one is printed.",
+    help="What a network will do with real data, beside the critical initialisation: signals, gradients, tangent "
+    "kernel, finite width.\n\n"
+    "Learning rates: without --lambda-b and --lambda-W all parameters share one, as in torch.optim.SGD (λ_b = 1, λ_W = "
+    "fan-in of each layer), and the largest stable one is printed.",
     help_epilogue=_examples(
         "finitewidth report",
         "finitewidth report --activation tanh --depth 50 --width 256 --init xavier",
@@ -73,7 +73,7 @@ def report(
         from finitewidth.report.contents import mean_square_of
 
         loading = time.perf_counter() - _STARTED
-        whole_inputs = _one("inputs", inputs)
+        whole_inputs = whole("inputs", inputs)
         progress("reading the data")
         data_set = load_data(data)
         progress("critical point")
@@ -140,8 +140,8 @@ def critical(
 @app.command(
     help="K, Θ, V and the susceptibilities, layer by layer."
     "\n\n"
-    "V is the four-point vertex of single inputs, the coefficient of 1/n. With --x2, n_0 is the width of the first hidden layer (it "
-    "matters to --init only). Learning rates λ_b and λ_W are 1 unless given.",
+    "V is the four-point vertex of single inputs, the coefficient of 1/n. With --x2, n_0 is the width of the first "
+    "hidden layer (it matters to --init only). Learning rates λ_b and λ_W are 1 unless given.",
     help_epilogue=_examples(
         "finitewidth flow --activation tanh --depth 4 --width 64 --C-b 0.2 --C-W 1.3 --x2 1.1",
         "finitewidth flow --data digits --init critical --out flow.nc",
@@ -158,7 +158,7 @@ def flow(
 ) -> None:
     """K, Θ, V and the susceptibilities, layer by layer."""
     with ProgressLine() as progress:
-        order_asked = whole("order", order)
+        order_asked = whole("order", order, least=0)
         import numpy as np
 
         from finitewidth.data import load_data
@@ -193,7 +193,8 @@ def flow(
 
 
 @app.command(
-    help="The phase diagram of an activation: where gradients vanish or explode in the plane of C_b and C_W, and the line in between.",
+    help="The phase diagram of an activation: where gradients vanish or explode in the plane of C_b and C_W, and the "
+    "line in between.",
     help_epilogue=_examples(
         "finitewidth phase tanh",
         "finitewidth phase gelu --out gelu.png",
@@ -304,13 +305,6 @@ def _warn(message: Warning | str, category: type[Warning], *_: object, **__: obj
         print(f"finitewidth: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
-def _one(name: str, text: str) -> int:
-    value = whole(name, text)
-    if not isinstance(value, int) or value < 1:
-        raise InputError(f"`--{name}` must be an integer ≥ 1, but got {text!r}")
-    return value
-
-
 def _positive(name: str, text: str) -> float:
     value = numbers(name, text)
     if not isinstance(value, float) or not 0 < value < float("inf"):
@@ -318,7 +312,7 @@ def _positive(name: str, text: str) -> float:
     return value
 
 
-def _order(compute: Callable[..., Any], order: int | tuple[int, ...]) -> dict[str, int]:
+def _order(compute: Callable[..., Any], order: int) -> dict[str, int]:
     """The keyword for the order, where this version of the flow has one."""
     import inspect
 

@@ -15,7 +15,7 @@ SCHEMES = ("torch", "kaiming", "xavier", "lecun", "critical")
 
 
 def option(help: str, *, name: str | None = None, metavar: str = "TEXT") -> Parameter:
-    """A command-line option; a leading hyphen in its value is let through, so that `--C-b -1` is refused for what it is."""
+    """An option with a value, which may begin with a hyphen: `--C-b -1` is then refused for what it is."""
     return Parameter(name=name, help=help, metavar=metavar, allow_leading_hyphen=True, negative="", show_default=False)
 
 
@@ -66,9 +66,11 @@ class NetworkOptions:
         return "yours" if self.C_b is not None else (self.init or "torch")
 
     def build(self, n_in: int | None, mean_square: float, *, plain_sgd: bool) -> "MLP":
-        """The network for inputs of n_in components (None: as many as the first hidden layer has neurons) and |x|²/n_0 = mean_square.
+        """The network for inputs of n_in components (None: as many as the first hidden layer has neurons) and
+        |x|²/n_0 = mean_square.
 
-        plain_sgd: without --lambda-b and --lambda-W, whether one learning rate is meant for all parameters (λ_b = 1, λ_W = n_{ℓ−1});
+        plain_sgd: without --lambda-b and --lambda-W, whether one learning rate is meant for all parameters (λ_b = 1,
+            λ_W = n_{ℓ−1});
         else λ_b = λ_W = 1.
         """
         from finitewidth.architecture import MLP
@@ -83,11 +85,10 @@ class NetworkOptions:
             raise InputError(
                 f"`--init` must be one of {', '.join(SCHEMES)}, but got {self.init!r}{_meant(self.init, SCHEMES)}"
             )
-        width = whole("width", self.width)
         net = MLP(
             self.activation,
             depth=whole("depth", self.depth),
-            width=width,
+            width=wholes("width", self.width),
             n_in=n_in,
             n_out=whole("n-out", self.n_out),
             C_b=0.0 if self.C_b is None else numbers("C-b", self.C_b),
@@ -108,12 +109,18 @@ def _replaced(net: "MLP", *, n_in: int) -> "MLP":
     return replace(net, n_in=n_in)
 
 
-def whole(name: str, text: str) -> int | tuple[int, ...]:
-    """`text` as an integer, or as several with commas between."""
+def whole(name: str, text: str, *, least: int = 1) -> int:
+    """`text` as an integer ≥ `least`."""
+    if not re.fullmatch(r"[+-]?\d+", text.strip()) or int(text) < least:
+        raise InputError(f"`--{name}` must be an integer ≥ {least}, but got {text!r}")
+    return int(text)
+
+
+def wholes(name: str, text: str) -> int | tuple[int, ...]:
+    """`text` as an integer ≥ 1, or as several with commas between."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(re.fullmatch(r"[+-]?\d+", part) for part in parts):
-        several = " (or several with commas)" if name == "width" else ""
-        raise InputError(f"`--{name}` must be an integer ≥ 1{several}, but got {text!r}")
+    if not all(re.fullmatch(r"[+-]?\d+", part) and int(part) >= 1 for part in parts):
+        raise InputError(f"`--{name}` must be an integer ≥ 1, or several with commas, but got {text!r}")
     return int(parts[0]) if len(parts) == 1 else tuple(map(int, parts))
 
 

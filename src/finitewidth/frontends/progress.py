@@ -1,4 +1,4 @@
-"""What is being computed, said on standard error while it lasts: a moving line on a terminal, one plain line elsewhere."""
+"""What is being computed, said on standard error: a moving line on a terminal, one plain line elsewhere."""
 
 import sys
 import threading

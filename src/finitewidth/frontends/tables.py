@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def critical_table(found: "Criticality") -> RenderableType:
     """The answer first, then every critical point, then the reason."""
     if found.C_W is not None and found.C_b is not None:
-        answer = f"{found.activation}: C_b = {number(found.C_b, 9)}, C_W = {number(found.C_W, 9)}  ({found.universality_class})"
+        numbers = f"C_b = {number(found.C_b, 9)}, C_W = {number(found.C_W, 9)}"
+        answer = f"{found.activation}: {numbers}  ({found.universality_class})"
     else:
         answer = f"{found.activation}: no critical point"
     nearest = found.nearest
@@ -76,7 +77,8 @@ def flow_table(net: "MLP", flow: "xr.Dataset") -> RenderableType:
             cells.append(number(float(median), 8) if single else spread(float(median), float(low), float(high)))
         table.add_row(str(int(layer)), *cells)
     head = (
-        f"{net.activation.name}, depth {net.depth}, C_b = {layers(net.per_layer('C_b'))}, C_W = {layers(net.per_layer('C_W'))}, "
+        f"{net.activation.name}, depth {net.depth}, C_b = {layers(net.per_layer('C_b'))}, "
+        f"C_W = {layers(net.per_layer('C_W'))}, "
         f"λ_b = {layers(net.per_layer('lambda_b'))}, λ_W = {layers(net.per_layer('lambda_W'))}"
     )
     note = "" if single else f"Medians over {flow.sizes['a']} inputs, with 5 … 95 % of them in brackets."

@@ -1,8 +1,8 @@
 """What a user reads: the numbers of a network before training, in a terminal, as pictures, as a page, as JSON.
 
-`contents` gathers; `signals`, `gradients`, `tangent_kernel`, `finite_width` and `advice` compute what the report says, from the
-flow and nothing else; `rows` puts it in words; `text`, `pictures` and `page` show it. Nothing is imported before it is needed:
-a command that prints a table does not wait for the flow.
+`contents` gathers; `signals`, `gradients`, `tangent_kernel`, `finite_width` and `advice` compute what the report
+says, from the flow and nothing else; `rows` puts it in words; `text`, `pictures` and `page` show it. Nothing is
+imported before it is needed: a command that prints a table does not wait for the flow.
 """
 
 from typing import TYPE_CHECKING, Any

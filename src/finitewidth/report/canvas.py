@@ -1,4 +1,4 @@
-"""How pictures look here: one size, few lines, labels on the curves, colours that survive colour blindness and the night."""
+"""How pictures look here: few lines, labels on the curves, colours that survive colour blindness and the night."""
 
 import io
 import re
@@ -42,7 +42,7 @@ _VARIABLES = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Matplotlib's settings for these pictures, and the user's again afterwards. No backend is chosen: figures are drawn directly."""
+    """Matplotlib's settings for these pictures, and the user's again afterwards. No backend is chosen."""
     installed = set(font_manager.get_font_names())
     fonts = [name for name in _SANS if name in installed] or ["DejaVu Sans"]
     if "DejaVu Sans" not in fonts:
@@ -81,7 +81,7 @@ def style() -> Iterator[None]:
         "svg.hashsalt": "finitewidth",
         "mathtext.default": "regular",
     }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings):  # type: ignore[arg-type]  # its keys are a Literal
         yield
 
 
@@ -100,7 +100,7 @@ def to_png(figure: Figure) -> bytes:
 
 
 def to_svg(figure: Figure, name: str) -> str:
-    """The figure as an SVG element to set inside a page: text stays text, colours are the page's variables, ids begin with `name`."""
+    """The figure as an SVG element to set inside a page: text is text, colours are the page's, ids have `name`."""
     buffer = io.StringIO()
     figure.patch.set_visible(False)
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

@@ -34,7 +34,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Side:
-    """One initialisation of the network, and what follows from it. `name` is short ("torch"), `title` is for a sentence."""
+    """One initialisation and what follows from it. `name` is short ("torch"), `title` is for a sentence."""
 
     name: str
     title: str
@@ -65,7 +65,8 @@ class Report:
         critical: the same network at the advised initialisation; None if `yours` is it.
         sample: the inputs used.
         point: what `finitewidth.critical` says of the activation.
-        advice: what to do, in numbers; None where no initialisation is near criticality. `advice_in_words`: the same in words.
+        advice: what to do, in numbers; None where no initialisation is near criticality. `advice_in_words`: the same
+            in words.
         timings: seconds by stage, (wall, of which JAX compiled).
         command: how to make this report again.
     """
@@ -141,7 +142,7 @@ class Report:
         yield render(self)
 
     def save_pictures(self, directory: str | PathLike[str]) -> list[Path]:
-        """One PNG for each picture, and `report.png` with all of them, in `directory` (made if missing). Returns their paths."""
+        """A PNG for each picture, and `report.png` with all, in `directory` (made if missing). Returns their paths."""
         from finitewidth.report.pictures import save_pictures
 
         return save_pictures(self, Path(directory))
@@ -164,14 +165,17 @@ def report(
 ) -> Report:
     """What `net` will do with `data` before any training, side by side with the critical initialisation.
 
-    Leading order in 1/n for signals, gradients and the tangent kernel, first order for the spread between initialisations; the
-    formulas are in the docstrings of `signals`, `gradients`, `tangent_kernel` and `finite_width` (PDLT ch. 4, 5, 8–10).
+    Leading order in 1/n for signals, gradients and the tangent kernel, first order for the spread between
+    initialisations; the formulas are in the docstrings of `signals`, `gradients`, `tangent_kernel` and `finite_width`
+    (PDLT ch. 4, 5, 8–10).
 
     Arguments
-        net: the network. `n_in=None` takes the number of columns of the data. Default: GELU, depth 24, width 512, 10 outputs,
-            PyTorch's default initialisation, the learning-rate tensor of plain SGD (λ_b = 1, λ_W⁽ℓ⁾ = n_{ℓ−1}).
+        net: the network. `n_in=None` takes the number of columns of the data. Default: GELU, depth 24, width 512, 10
+            outputs, PyTorch's default initialisation, the learning-rate tensor of plain SGD (λ_b = 1, λ_W⁽ℓ⁾ =
+            n_{ℓ−1}).
         data: a name or path for `load_data`, a `DataSet`, or an array of shape (N, n_in).
-        label: the name of the initialisation (`"torch"`, `"kaiming"`, …), for the words of the report. Default: "yours".
+        label: the name of the initialisation (`"torch"`, `"kaiming"`, …), for the words of the report. Default:
+            "yours".
         inputs: how many of the inputs to use at most; more are thinned out at random, always in the same way.
         command: how to make this report again, for the page. Default: the call in words.
         progress: called with the name of each stage as it begins.

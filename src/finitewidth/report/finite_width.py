@@ -1,4 +1,4 @@
-"""Finite width: how much one network differs from the next, and whether first order in 1/n describes it (PDLT ch. 3–5)."""
+"""Finite width: how much one network differs from the next, and whether first order says it (PDLT ch. 3–5)."""
 
 import math
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ Array = NDArray[np.float64]
 GOOD, POOR = 0.1, 0.5
 """Where first order is trusted: max(V/(nK²), r) ≤ 0.1 yes, up to 0.5 roughly, beyond it no.
 
-ReLU at criticality is solved to all orders, Var(Ĝ)/K² = e^{5r} − 1 with first order 5r (FACTS 4.2): at 5r = 0.1 first order is
-5 % short of it, at 0.5 it is 23 % short, at 1 it is 42 % short.
+ReLU at criticality is solved to all orders, Var(Ĝ)/K² = e^{5r} − 1 with first order 5r (FACTS 4.2): at 5r = 0.1 first
+order is 5 % short of it, at 0.5 it is 23 % short, at 1 it is 42 % short.
 """
 
 
@@ -26,8 +26,10 @@ class FiniteWidth:
 
     r: depth over width, L × the mean of 1/n_ℓ over hidden layers; L/n for equal widths. 0 without hidden layers.
     ratio: V⁽ℓ⁾/(n_{ℓ−1} K⁽ℓ⁾²) by layer, ℓ = 1 … L, median over inputs: the relative variance of a layer's mean square.
-    scale_std: √ratio at the output: relative standard deviation, over initialisations, of the variance Ĝ of the outputs.
-    norm_std: relative standard deviation, over initialisations, of the mean square of the n_L outputs (formula: `finite_width`).
+    scale_std: √ratio at the output: relative standard deviation, over initialisations, of the variance Ĝ of the
+        outputs.
+    norm_std: relative standard deviation, over initialisations, of the mean square of the n_L outputs (formula:
+        `finite_width`).
     gaussian_std: √(2/n_L), what `norm_std` would be for an infinitely wide network.
     first_order: "good", "rough" or "not to be trusted" (thresholds: GOOD, POOR).
     """
@@ -43,12 +45,13 @@ class FiniteWidth:
 def finite_width(net: MLP, flow: xr.Dataset) -> FiniteWidth:
     """The 1/n expansion of `net`, read off the four-point vertices V of its flow.
 
-    Given the last hidden layer, the outputs are independent N(0, Ĝ), and Ĝ has mean K and variance V/n. The mean square of the
-    n_L outputs, Q = Σ_i z_i²/n_L, then has E Q = K and, by the law of total variance,
+    Given the last hidden layer, the outputs are independent N(0, Ĝ), and Ĝ has mean K and variance V/n. The mean
+    square of the n_L outputs, Q = Σ_i z_i²/n_L, then has E Q = K and, by the law of total variance,
 
         Var Q / K² = V/(nK²) + (2/n_L) (1 + V/(nK²)) .
 
-    Source: PDLT ch. 4 (four-point vertex), ch. 5 for its size. Order 1/n; dropped: order 1/n², the shift G1/n of the mean.
+    Source: PDLT ch. 4 (four-point vertex), ch. 5 for its size. Order 1/n; dropped: order 1/n², the shift G1/n of the
+        mean.
     """
     K = np.diagonal(flow["K"].values, axis1=1, axis2=2)
     fan_in = np.array([1.0, *net.widths])[:, None]  # V⁽¹⁾ = 0: the first entry divides nothing

@@ -35,14 +35,16 @@ def gradients(net: MLP, flow: xr.Dataset, mean_square: Array) -> Gradients:
 
         E|g⁽ℓ⁾|² = χ⊥⁽ℓ⁾ E|g⁽ℓ⁺¹⁾|² ,     χ⊥⁽ℓ⁾ = C_W⁽ℓ⁺¹⁾ ⟨σ'σ'⟩_K⁽ℓ⁾ ,     E|∂z⁽ᴸ⁾_i/∂z⁽ℓ⁾|² = Π_{m=ℓ}^{L−1} χ⊥⁽ᵐ⁾ .
 
-    There is no factor of widths: the variance is shared by the n_ℓ incoming weights, and as many neurons are summed over.
-    A weight's gradient has the layer's input as a factor, ∂ℒ/∂W⁽ℓ⁾_ij = g⁽ℓ⁾_i a⁽ℓ⁻¹⁾_j, with a⁽⁰⁾ = x and a⁽ℓ⁾ = σ(z⁽ℓ⁾):
+    There is no factor of widths: the variance is shared by the n_ℓ incoming weights, and as many neurons are summed
+    over. A weight's gradient has the layer's input as a factor, ∂ℒ/∂W⁽ℓ⁾_ij = g⁽ℓ⁾_i a⁽ℓ⁻¹⁾_j, with a⁽⁰⁾ = x and
+    a⁽ℓ⁾ = σ(z⁽ℓ⁾):
 
         E‖∂ℒ/∂W⁽ℓ⁾‖² / E‖∂ℒ/∂W⁽ᴸ⁾‖² = Π_{m=ℓ}^{L−1} χ⊥⁽ᵐ⁾ · n_{ℓ−1} A⁽ℓ⁻¹⁾ / (n_{L−1} A⁽ᴸ⁻¹⁾) ,
         A⁽⁰⁾ = |x|²/n_0 ,     A⁽ℓ⁾ = ⟨σσ⟩_K⁽ℓ⁾ = (K⁽ℓ⁺¹⁾ − C_b⁽ℓ⁺¹⁾)/C_W⁽ℓ⁺¹⁾ .
 
-    Source: PDLT ch. 5 and 9 for χ⊥; the weight norms follow from it. Dropped: order 1/n. A loss over many inputs adds their
-    gradients, which can cancel; this is each input's own. Checked against ensembles of real networks in the tests.
+    Source: PDLT ch. 5 and 9 for χ⊥; the weight norms follow from it. Dropped: order 1/n. A loss over many inputs adds
+    their gradients, which can cancel; this is each input's own. Checked against ensembles of real networks in the
+    tests.
 
     Arguments
         net: the network, `n_in` given.

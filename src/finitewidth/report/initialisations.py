@@ -24,7 +24,7 @@ def default_network(n_in: int, mean_square: float) -> MLP:
 
 
 def with_plain_sgd(net: MLP) -> MLP:
-    """`net` with the learning-rate tensor of one step for all parameters: λ_b = 1, λ_W⁽ℓ⁾ = n_{ℓ−1} (its `n_in` given)."""
+    """`net` with one learning rate for all parameters: λ_b = 1, λ_W⁽ℓ⁾ = n_{ℓ−1} (its `n_in` given)."""
     assert net.n_in is not None
     return replace(net, lambda_b=1.0, lambda_W=tuple(map(float, (net.n_in, *net.widths))))
 
@@ -37,7 +37,7 @@ def initialised(net: MLP, scheme: str, mean_square: float) -> MLP:
 
 
 def critical_twin(net: MLP, mean_square: float) -> tuple[Criticality, MLP | None]:
-    """What is known of the activation's critical points, and `net` as advised: critical, or nearly so, or None where nothing is."""
+    """The activation's critical points, and `net` as advised: critical, or nearly so, or None where nothing is."""
     found = critical(net.activation)
     best, nearest = found.preferred, found.nearest
     realisable = (best is not None and best.attracts) or (nearest is not None and nearest.C_W is not None)
@@ -57,7 +57,8 @@ def in_words(found: Criticality, twin: MLP | None) -> str:
         assert found.nearest is not None
         return f"{found.activation} has no critical initialisation to rest at. {found.nearest.note}."
     C_b, C_W = float(twin.per_layer("C_b")[-1]), float(twin.per_layer("C_W")[-1])
-    words = f"Draw biases with variance C_b = {number(C_b, 8)} and weights with variance C_W / fan-in, C_W = {number(C_W, 8)}"
+    words = f"Draw biases with variance C_b = {number(C_b, 8)} and weights with variance C_W / fan-in, "
+    words += f"C_W = {number(C_W, 8)}"
     first = float(twin.per_layer("C_W")[0])
     if first != C_W:
         K = found.K_star or 1.0

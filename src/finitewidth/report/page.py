@@ -6,6 +6,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from finitewidth._version import __version__
 from finitewidth.report.pictures import svg_pictures, write_whole
 from finitewidth.report.rows import Group, groups
@@ -17,13 +19,18 @@ if TYPE_CHECKING:
     from finitewidth.report.contents import Report, Side
 
 _CAPTIONS = {
-    "signals": "Variance of a neuron’s preactivation, layer by layer: median over the inputs, and the band that holds 90 % of them.",
+    "signals": "Variance of a neuron’s preactivation, layer by layer: median over the inputs, and the band that holds "
+    "90 % of them.",
     "angles": "Angle between the signals of two inputs: median over pairs, and the band that holds 90 % of them.",
-    "susceptibilities": "What one layer does to a small difference in size (solid) and in direction (dashed). At 1 both survive.",
+    "susceptibilities": "What one layer does to a small difference in size (solid) and in direction (dashed). At 1 "
+    "both survive.",
     "gradients": "Norm of each weight matrix’s gradient, relative to the last layer’s. A flat line trains every layer.",
-    "spectrum": "Eigenvalues of the tangent kernel on the data, largest first; those below rounding are left out. Small ones are learned late.",
-    "width": "Relative variance, over initialisations, of a layer’s mean square. It grows in proportion to depth over width.",
-    "phase": "Choices of initialisation at large depth. On the solid line gradients survive (χ⊥ = 1), on the dashed one differences in size (χ∥ = 1).",
+    "spectrum": "Eigenvalues of the tangent kernel on the data, largest first; those below rounding are left out. "
+    "Small ones are learned late.",
+    "width": "Relative variance, over initialisations, of a layer’s mean square. At criticality it grows in proportion "
+    "to depth over width.",
+    "phase": "Where very deep networks end. On the solid line gradients survive (χ⊥ = 1) at a size of signals that "
+    "layers return to; on the dotted line they drift away from it.",
 }
 
 
@@ -80,7 +87,8 @@ def _group(report: "Report", group: Group, drawn: dict[str, str]) -> str:
     rows = []
     for row in group.rows:
         cells = "".join(
-            f'<td class="{kind}" data-name="{escape(side.name)}"><span class="{cell.mood}">{_math(cell.text)}</span></td>'
+            f'<td class="{kind}" data-name="{escape(side.name)}">'
+            f'<span class="{cell.mood}">{_math(cell.text)}</span></td>'
             for cell, (side, kind) in zip(row.cells, _kinds(report), strict=True)
         )
         rows.append(
@@ -141,7 +149,8 @@ def _advice(report: "Report") -> str:
 <h2>What to do</h2>
 <p>{_math(report.advice_in_words)}</p>
 <div class="scroll"><table class="plain">
-<thead><tr><th scope="col">layer</th><th scope="col">fan-in</th><th scope="col">{_math("C_b")}</th><th scope="col">{_math("C_W")}</th>
+<thead><tr><th scope="col">layer</th><th scope="col">fan-in</th>
+<th scope="col">{_math("C_b")}</th><th scope="col">{_math("C_W")}</th>
 <th scope="col">std of biases</th><th scope="col">std of weights</th></tr></thead>
 <tbody>{rows}</tbody>
 </table></div>
@@ -154,35 +163,38 @@ def _advice(report: "Report") -> str:
 
 
 def _method(report: "Report") -> str:
-    sample, net = report.sample, report.yours.net
     total = sum(wall for wall, _ in report.timings.values())
     compiling = sum(jit for _, jit in report.timings.values())
     rows = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{wall:.2f} s</td><td>{jit:.2f} s</td></tr>'
         for name, (wall, jit) in report.timings.items()
     )
-    thinned = "" if sample.used == sample.total else f", a fixed random choice of {sample.used} among {sample.total}"
     return f"""<section class="method">
 <h2>How this was made</h2>
-<p>Computed, not simulated: expectations over initialisations in powers of 1/width, after <cite>The Principles of Deep Learning
-Theory</cite> (Roberts, Yaida and Hanin, 2022), whose chapters are named above. Signals, gradients and the tangent kernel are of
-leading order; V is the first correction. Weights count as Gaussian; only their variance matters to what is shown here.
-Depth {net.depth} counts layers of weights, the output included. Data: {escape(sample.source)}{thinned}; the median of |x|²/{_math("n_0")} is
-{number(float(_median(sample.mean_square)), 4)}. Learning-rate tensor: {_math("λ_b")} = {escape(layers(net.per_layer("lambda_b")))},
-{_math("λ_W")} = {escape(layers(net.per_layer("lambda_W")))}{" (plain SGD: one step for all parameters)" if report.yours.tangent_kernel.plain_sgd else ""}.</p>
+<p>{_conventions(report)}</p>
 <h3>To make it again</h3>
 <pre><code>{escape(report.command)}</code></pre>
 <h3>Where the time went</h3>
 <table class="plain">
 <thead><tr><th scope="col">stage</th><th scope="col">wall</th><th scope="col">of which compiling</th></tr></thead>
-<tbody>{rows}<tr class="sum"><th scope="row">together</th><td>{total:.2f} s</td><td>{compiling:.2f} s</td></tr></tbody>
+<tbody>{rows}
+<tr class="sum"><th scope="row">together</th><td>{total:.2f} s</td><td>{compiling:.2f} s</td></tr></tbody>
 </table>
 <p class="colophon">finitewidth {__version__}</p>
 </section>
 """
 
 
-def _median(values: object) -> float:
-    import numpy as np
-
-    return float(np.median(np.asarray(values)))
+def _conventions(report: "Report") -> str:
+    sample, net = report.sample, report.yours.net
+    thinned = "" if sample.used == sample.total else f", a fixed random choice of {sample.used} among {sample.total}"
+    lambda_b, lambda_W = layers(net.per_layer("lambda_b")), layers(net.per_layer("lambda_W"))
+    sgd = " (plain SGD: one learning rate for all parameters)" if report.yours.tangent_kernel.plain_sgd else ""
+    mean_square = number(float(np.median(sample.mean_square)), 4)
+    return f"""Computed, not simulated: expectations over initialisations in powers of 1/width, after
+<cite>The Principles of Deep Learning Theory</cite> (Roberts, Yaida and Hanin, 2022), whose chapters are named above.
+Signals, gradients and the tangent kernel are of leading order; V is the first correction.
+Weights count as Gaussian; only their variance matters to what is shown here.
+Depth {net.depth} counts layers of weights, the output included.
+Data: {escape(sample.source)}{thinned}; the median of |x|²/{_math("n_0")} is {mean_square}.
+Learning-rate tensor: {_math("λ_b")} = {escape(lambda_b)}, {_math("λ_W")} = {escape(lambda_W)}{sgd}."""

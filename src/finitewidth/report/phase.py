@@ -1,4 +1,4 @@
-"""The phase diagram, drawn: where in the (C_W, C_b) plane gradients vanish, where they explode, and the line in between (PDLT ch. 5)."""
+"""The phase diagram, drawn: where gradients vanish, where they explode, and the line in between (PDLT ch. 5)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Mark:
 
 
 def diagram_around(activation: Activation, point: Criticality, choices: Sequence[tuple[float, float]]) -> PhaseDiagram:
-    """The phase diagram of `activation` with its critical point in the middle and `choices` (C_b, C_W) inside, if they are not far."""
+    """The phase diagram around the critical point of `activation`, with `choices` (C_b, C_W) inside if not far."""
     known = point.preferred or point.nearest
     C_b, C_W = (known.C_b or 0.0, known.C_W or 1.0) if known is not None else (0.0, 1.0)
     top, right = max(0.5, 2 * C_b), 1.75 * C_W
@@ -45,7 +45,7 @@ def draw_phase(diagram: PhaseDiagram, axes: "Axes", marks: Sequence[Mark] = ()) 
     phase = cells["phase"].values
     kinds = np.select([phase == "ordered", phase == "chaotic", phase == "diverging"], [0, 1, 2], 3)
     kinds[phase == "critical"] = 0
-    # each phase as one polygon, so that it can follow the page's light or dark mode; the first row and column reach the axes
+    # each phase as one polygon, so that it can follow the page's light or dark mode; the padding reaches the axes
     x, y = np.concatenate([[0.0], C_W]), np.concatenate([[-0.02 * C_b[-1]], C_b])
     areas = np.pad(kinds, ((1, 0), (1, 0)), mode="edge")
     for kind, wash in enumerate((WASHES[1], WASHES[0], WASHES[2])):

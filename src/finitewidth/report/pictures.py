@@ -76,7 +76,7 @@ def _overview(report: "Report", drawn: list[Callable[[Axes], None]]) -> Figure:
     figure.suptitle(
         textwrap.fill(report.verdict, 32 * columns), x=0.008, ha="left", fontsize=13, fontweight="bold", color=INK
     )
-    figure.get_layout_engine().set(w_pad=0.14, h_pad=0.12)  # type: ignore[union-attr]
+    figure.set_layout_engine("constrained", w_pad=0.14, h_pad=0.12)
     for k, draw in enumerate(drawn):
         draw(figure.add_subplot(rows, columns, k + 1))
     if len(drawn) < rows * columns:
@@ -233,8 +233,8 @@ def _spectrum(report: "Report", axes: Axes) -> None:
     for x, y, name, colour in labels:
         on_the_right = x > most**0.5
         axes.annotate(
-            name, (x, y), xytext=(-6 if on_the_right else 7, -3), textcoords="offset points", color=colour, fontsize=8.5,
-            ha="right" if on_the_right else "left", va="top",
+            name, (x, y), xytext=(-6 if on_the_right else 7, -3), textcoords="offset points", color=colour,
+            fontsize=8.5, ha="right" if on_the_right else "left", va="top",
         )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One quantity: its symbol or short name, a cell for each initialisation, and what it is in one sentence (with the chapter)."""
+    """One quantity: its symbol, a cell for each initialisation, and what it is in one sentence (with the chapter)."""
 
     name: str
     cells: tuple[Cell, ...]
@@ -115,7 +115,8 @@ def _signals(report: "Report") -> Group:
                 report,
                 "angle, layer 1",
                 lambda s: _angle(s.signals.angle, 0),
-                "Angle between the signals of two inputs, median over pairs (5 % … 95 %): cos of it is their correlation (ch. 5).",
+                "Angle between the signals of two inputs, median over pairs (5 % … 95 %): cos of it is their "
+                "correlation (ch. 5).",
             ),
             _row(
                 report,
@@ -149,13 +150,15 @@ def _susceptibilities(report: "Report") -> Group:
                 report,
                 "χ∥",
                 lambda s: number(s.signals.norms.chi, 4),
-                "Parallel susceptibility: what a layer does to a small difference in size; mean over the last third of the layers (ch. 5).",
+                "Parallel susceptibility: what a layer does to a small difference in size; mean over the last "
+                "third of the layers (ch. 5).",
             ),
             _row(
                 report,
                 "χ⊥",
                 lambda s: number(s.signals.angles.chi, 4),
-                "Perpendicular susceptibility: what a layer does to a small angle, and to a gradient on its way back (ch. 5).",
+                "Perpendicular susceptibility: what a layer does to a small angle, and to a gradient on its way "
+                "back (ch. 5).",
             ),
             _row(
                 report,
@@ -182,7 +185,8 @@ def _gradients(report: "Report") -> Group:
                 report,
                 "E|∂z⁽ᴸ⁾/∂z⁽¹⁾|²",
                 lambda s: number(float(s.gradients.jacobian[0])),
-                "Expected squared gradient of an output with respect to the first layer's signals: the product of χ⊥ (ch. 5).",
+                "Expected squared gradient of an output with respect to the first layer's signals: the product "
+                "of χ⊥ (ch. 5).",
             ),
         ),
         ("gradients",),
@@ -243,7 +247,8 @@ def _width(report: "Report") -> Group:
                 report,
                 "V/(nK²)",
                 lambda s: number(float(s.finite_width.ratio[-1])),
-                "Four-point vertex at the output: relative variance, from one initialisation to the next, of the output's scale (ch. 4).",
+                "Four-point vertex at the output: relative variance, from one initialisation to the next, of "
+                "the output's scale (ch. 4).",
             ),
             _row(
                 report,

@@ -15,8 +15,8 @@ Array = NDArray[np.float64]
 E_FOLDS = 4.0
 """|ln χ| · L up to which a network counts as critical: signals change by at most e⁴ ≈ 55 over the whole depth, L ≤ 4 ξ.
 
-Power laws (K* = 0: χ⊥ = 1 − 1/ℓ, χ∥ = 1 − 2/ℓ) have |ln χ| · L ≈ 1 to 3 and are critical; networks of depth L ≲ 6 ξ have been
-found trainable (Schoenholz et al. 2017), so the threshold is on the careful side.
+Power laws (K* = 0: χ⊥ = 1 − 1/ℓ, χ∥ = 1 − 2/ℓ) have |ln χ| · L ≈ 1 to 3 and are critical; networks of depth L ≲ 6 ξ
+have been found trainable (Schoenholz et al. 2017), so the threshold is on the careful side.
 """
 
 
@@ -39,13 +39,13 @@ class Spread:
 class Verdict:
     """Whether a perturbation explodes, vanishes or survives, from its susceptibility χ at the deep layers.
 
-    word: "exploding", "vanishing" or "critical" (|ln χ| · L ≤ E_FOLDS).
+    word: "exploding", "vanishing" or "critical" (|ln χ| · L ≤ E_FOLDS); "undefined" where σ jumps and χ does not exist.
     chi: geometric mean of χ over the last third of the layers.
     e_folds: L ln χ, the logarithm of what the whole depth does to a perturbation at that rate.
     correlation_length: ξ = 1/|ln χ|, in layers; infinite at χ = 1.
     """
 
-    word: Literal["exploding", "vanishing", "critical"]
+    word: Literal["exploding", "vanishing", "critical", "undefined"]
     chi: float
     e_folds: float
     correlation_length: float
@@ -125,10 +125,12 @@ def _correlations(K: Array, sizes: Array) -> tuple[Spread | None, Array | None, 
 
 def _verdict(chi: Array, depth: int) -> Verdict:
     deep = _deep_mean(chi)
+    if math.isnan(deep):
+        return Verdict("undefined", deep, math.nan, math.nan)
     rate = math.log(deep) if deep > 0 else -math.inf
     e_folds = rate * depth
     if abs(e_folds) <= E_FOLDS:
-        word: Literal["exploding", "vanishing", "critical"] = "critical"
+        word: Literal["exploding", "vanishing", "critical", "undefined"] = "critical"
     else:
         word = "exploding" if e_folds > 0 else "vanishing"
     return Verdict(word, deep, e_folds, math.inf if rate == 0 else 1 / abs(rate))
@@ -139,4 +141,6 @@ def _deep_mean(values: Array) -> float:
     if len(values) == 0:
         return 1.0
     deep = values[-max(1, len(values) // 3) :]
+    if np.any(np.isnan(deep)):
+        return math.nan
     return float(np.exp(np.mean(np.log(deep)))) if np.all(deep > 0) else 0.0

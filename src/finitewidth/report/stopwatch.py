@@ -12,10 +12,10 @@ Progress = Callable[[str], None]
 _compiling = {"seconds": 0.0}
 
 
-def _on_duration(event: str, duration: float, **_: object) -> None:
+def _on_duration(event: str, duration_secs: float, **_: str | int) -> None:
     # tracing, lowering and XLA; the names are JAX's own
     if event.startswith("/jax/core/compile/"):
-        _compiling["seconds"] += duration
+        _compiling["seconds"] += duration_secs
 
 
 jax.monitoring.register_event_duration_secs_listener(_on_duration)

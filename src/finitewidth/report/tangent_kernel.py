@@ -1,4 +1,4 @@
-"""The neural tangent kernel on the data: its spectrum, and how large a step of gradient descent may be (PDLT ch. 8–10)."""
+"""The neural tangent kernel on the data: its spectrum, and the largest step of gradient descent (PDLT ch. 8–10)."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,8 @@ class TangentKernel:
 
     Theta: Θ⁽ℓ⁾(x, x) over inputs, ℓ = 1 … L, in units of the learning-rate tensor.
     plain_sgd: whether λ_b = 1, λ_W⁽ℓ⁾ = n_{ℓ−1}: one learning rate for all parameters, as `torch.optim.SGD` has.
-    eigenvalues: of the N × N matrix Θ⁽ᴸ⁾, largest first; those below rounding (N ε λ_max) are not numbers but noise, and NaN.
+    eigenvalues: of the N × N matrix Θ⁽ᴸ⁾, largest first; those below rounding (N ε λ_max) are not numbers but noise,
+        and NaN.
     resolved: how many are above it.
     condition: λ_max/λ_min, NaN where λ_min is below rounding.
     learnable: how many directions lose a factor e of their error within `STEPS` steps at η = 1/λ_max: λ ≥ λ_max/STEPS.
@@ -42,12 +43,13 @@ class TangentKernel:
 def tangent_kernel(net: MLP, flow: xr.Dataset) -> TangentKernel:
     """The tangent kernel of `net`, read off its flow on N inputs.
 
-    Gradient descent θ_μ ← θ_μ − η λ_μ ∂ℒ/∂θ_μ with ℒ = ½ Σ_{iα} (z − y)² multiplies the error along an eigenvector of Θ⁽ᴸ⁾ by
-    1 − ηλ each step: stable if and only if η < 2/λ_max. Outputs do not mix (H_ij = δ_ij Θ), so n_L leaves λ_max alone.
-    A weight takes the step λ_W/n_{ℓ−1}: plain SGD, one step for all, is λ_b = 1 and λ_W⁽ℓ⁾ = n_{ℓ−1}.
+    Gradient descent θ_μ ← θ_μ − η λ_μ ∂ℒ/∂θ_μ with ℒ = ½ Σ_{iα} (z − y)² multiplies the error along an eigenvector of
+    Θ⁽ᴸ⁾ by 1 − ηλ each step: stable if and only if η < 2/λ_max. Outputs do not mix (H_ij = δ_ij Θ), so n_L leaves
+    λ_max alone. A weight takes the step λ_W/n_{ℓ−1}: plain SGD, one step for all, is λ_b = 1 and λ_W⁽ℓ⁾ = n_{ℓ−1}.
     `MSELoss()` is (2/(N n_L)) × ℒ, hence η < N n_L/λ_max; it hardly depends on N, because λ_max grows with it.
 
-    Source: PDLT ch. 10 (gradient descent at infinite width), THEORY §1. Dropped: order 1/n, and the change of Θ during training.
+    Source: PDLT ch. 10 (gradient descent at infinite width), THEORY §1. Dropped: order 1/n, and the change of Θ
+        during training.
     """
     Theta = flow["Theta"].values
     number = Theta.shape[1]

@@ -26,7 +26,8 @@ def headline(side: "Side") -> str:
     if angles == "exploding":
         return f"{side.title}: chaos; nearby inputs are torn apart layer after layer, and {_gradient(side)}."
     if norms == "vanishing":
-        return f"{side.title}: angles survive {depth} layers, but every input is driven to the same size; {_gradient(side)}."
+        fate = f"angles survive {depth} layers, but every input is driven to the same size"
+        return f"{side.title}: {fate}; {_gradient(side)}."
     return f"{side.title}: signals and gradients survive all {depth} layers; {_gradient(side)}{_trust(side)}."
 
 
