@@ -2,8 +2,10 @@
 
     K⁽ℓ⁺¹⁾ = F(K⁽ℓ⁾) ,     F(K) = C_b + C_W ⟨σ²⟩_K .
 
-While F rises with K, which it does for most σ, orbits are monotone: from K⁽¹⁾ they move towards F(K) − K and stop at the first
-fixed point in their way, half-stable ones included. Where F falls (cos, bumps) the map itself is followed.
+Every orbit ends at a fixed point or grows without bound; none oscillates. In t = ln K the map has slope
+K F'/F = ½ C_W⟨σ²(z²/K − 1)⟩/F ≥ −½, so no two kernels can be each other's image, and an interval map without 2-cycles has no
+cycles at all. While F rises, which it does for most σ, orbits are monotone and stop at the first fixed point in their way,
+half-stable ones included; where F falls (cos, bumps) the map contracts by ½ or better and is simply followed.
 """
 
 import math
@@ -19,6 +21,8 @@ from finitewidth.criticality.susceptibility import susceptibility
 from finitewidth.errors import InputError
 
 Fate = Literal["exploding", "vanishing", "critical", "undefined"]
+Outcome = Literal["fixed point", "diverges"]
+ALTERNATING_LAYERS = 200  # 2^−200 is nothing: where F falls, orbits have settled by then
 CRITICAL_DEPTH = 1e4  # a change that takes more layers than this to grow or shrink by e is called critical
 _TOUCHES = 1e-14  # relative |F(K) − K| that counts as a fixed point
 
@@ -28,7 +32,7 @@ class FixedPoint:
     """The end of the kernel recursion started at K⁽¹⁾ = `K_start`, at leading order in 1/n.
 
     Fields
-        outcome: "fixed point", "diverges" (K → ∞, or beyond what float64 averages reach), "oscillates".
+        outcome: "fixed point", or "diverges" (K → ∞, or beyond what float64 averages reach).
         K_star: the fixed point, 0 included; None unless there is one.
         chi_parallel, chi_perp: there; where K diverges, at the largest kernel reached. `chi_perp` is None where σ jumps.
         stable: |χ∥| < 1.
@@ -43,7 +47,7 @@ class FixedPoint:
     C_b: float
     C_W: float
     K_start: float
-    outcome: Literal["fixed point", "diverges", "oscillates"]
+    outcome: Outcome
     K_star: float | None
     chi_parallel: float | None
     chi_perp: float | None
@@ -84,8 +88,6 @@ def fixed_point(activation: Activation | str, C_b: float, C_W: float, K_start: f
     K_end = K_star if K_star is not None else float(table.K[-1])
     at = susceptibility(activation, K_end)
     chi_parallel, chi_perp = C_W * float(at.parallel.value), C_W * float(at.perp.value)
-    if outcome == "oscillates":
-        chi_parallel = chi_perp = math.nan
     norms, xi_norms = _fate(abs(chi_parallel))
     angles, xi_angles = _fate(chi_perp)
     if outcome == "fixed point" and K_star == 0.0 and math.isinf(chi_parallel):
@@ -118,7 +120,7 @@ def _variance(name: str, value: Any, *, zero: bool) -> float:
     return number
 
 
-def _follow(activation: Activation, C_b: float, C_W: float, K_start: float) -> tuple[Any, float | None]:
+def _follow(activation: Activation, C_b: float, C_W: float, K_start: float) -> tuple[Outcome, float | None]:
     """The first fixed point in the way of a monotone orbit."""
 
     def drift(t: float) -> float:
@@ -159,22 +161,19 @@ def _follow(activation: Activation, C_b: float, C_W: float, K_start: float) -> t
     return "fixed point", math.exp(brentq(drift, math.log(0.5 * floor), t[-1], xtol=1e-15))
 
 
-def _follow_map(activation: Activation, C_b: float, C_W: float, K_start: float) -> tuple[Any, float | None]:
-    """Follow the map itself, then polish."""
+def _follow_map(activation: Activation, C_b: float, C_W: float, K_start: float) -> tuple[Outcome, float | None]:
+    """Follow the map until it contracts no more by alternation; what is then left is monotone."""
     moments = Interpolant(activation)
-    K = K_start
-    for _ in range(4000):
-        before, K = K, float(C_b + C_W * moments.mean_square(np.array(K)))
-        if K > moments.high:
-            return "diverges", None
-        if abs(K - before) <= 1e-13 * K:
-            break
-    if abs(K - before) > 1e-6 * K:
-        return "oscillates", None
-    for _ in range(3):
-        at = susceptibility(activation, K)
-        K -= float((C_b + C_W * at.mean_square.value - K) / (C_W * at.parallel.value - 1))
-    return "fixed point", K
+    K = np.array(K_start)
+    for _ in range(ALTERNATING_LAYERS):
+        K = np.minimum(C_b + C_W * moments.mean_square(K), moments.high)
+    chi = C_W * float(moments.parallel(K))
+    if chi < 0 and abs(float((C_b + C_W * moments.mean_square(K)) / K) - 1) < 1e-12:
+        for _ in range(3):
+            at = susceptibility(activation, K)
+            K = K - (C_b + C_W * at.mean_square.value - K) / (C_W * at.parallel.value - 1)
+        return "fixed point", float(K)
+    return _follow(activation, C_b, C_W, float(K))
 
 
 def _fate(chi: float) -> tuple[Fate, float | None]:
@@ -190,8 +189,6 @@ def _fate(chi: float) -> tuple[Fate, float | None]:
 def _verdict(
     outcome: str, K: float | None, norms: Fate, xi_norms: float | None, angles: Fate, xi_angles: float | None
 ) -> str:
-    if outcome == "oscillates":
-        return "the size of the signal never settles: it keeps jumping from layer to layer"
     layers = lambda xi: "ever" if xi is None else f"{xi:.3g} layers"  # noqa: E731
     if outcome == "diverges":
         size = (

@@ -15,6 +15,7 @@ from scipy.optimize import brentq
 
 from finitewidth.activations import Activation, named
 from finitewidth.criticality.critical import Criticality, critical
+from finitewidth.criticality.fixed_point import ALTERNATING_LAYERS
 from finitewidth.criticality.interpolant import Interpolant
 from finitewidth.criticality.susceptibility import susceptibility
 from finitewidth.errors import InputError
@@ -28,8 +29,8 @@ class PhaseDiagram:
 
     Fields
         cells: dimensions (C_b, C_W). `K_star` (NaN where there is none), `chi_parallel`, `chi_perp`, `xi_norms` and `xi_angles`
-            (1/|ln χ|, in layers), `phase`: "ordered" (χ⊥ < 1: inputs become alike), "chaotic" (χ⊥ > 1), "critical", "diverging" (K → ∞),
-            "oscillating". Attribute `error`: relative error of the averages.
+            (1/|ln χ|, in layers), `phase`: "ordered" (χ⊥ < 1: inputs become alike), "chaotic" (χ⊥ > 1), "critical", "diverging" (K → ∞).
+            Attribute `error`: relative error of the averages.
         line: dimension `point`: `K_star`, `C_b`, `C_W`, `chi_parallel`, `stable` along χ⊥ = 1, within the plane shown. An unstable
             point (|χ∥| > 1) is not the one that orbits reach.
         critical: the critical points (χ∥ = χ⊥ = 1).
@@ -132,17 +133,18 @@ def _axis(name: str, values: Any, resolution: int, *, lowest_allowed: bool) -> n
 
 
 def _cells(moments: Interpolant, C_b: np.ndarray, C_W: np.ndarray) -> dict[str, np.ndarray]:
-    falling = np.any(moments.parallel_at_nodes < -1e-12 * moments.mean_square_at_nodes / moments.K)
-    K, oscillates = (
-        _by_iteration(moments, C_b, C_W) if falling else (_by_bracket(moments, C_b, C_W), np.zeros(C_b.size, bool))
-    )
+    start = C_b + C_W
+    if np.any(moments.parallel_at_nodes < -1e-12 * moments.mean_square_at_nodes / moments.K):
+        for _ in range(ALTERNATING_LAYERS):  # see `fixed_point`: what is left after them is monotone
+            start = np.minimum(C_b + C_W * moments.mean_square(start), moments.high)
+    K = _by_bracket(moments, C_b, C_W, start)
     with np.errstate(divide="ignore", invalid="ignore"):
         chi_parallel, chi_perp = C_W * moments.parallel(K), C_W * moments.perp(K)
         chi_parallel, chi_perp = np.where(np.isnan(K), np.nan, chi_parallel), np.where(np.isnan(K), np.nan, chi_perp)
         xi_norms, xi_angles = 1 / np.abs(np.log(np.abs(chi_parallel))), 1 / np.abs(np.log(chi_perp))
     phase = np.select(
-        [oscillates, np.isnan(K), np.isnan(chi_perp), np.abs(chi_perp - 1) < 1e-9, chi_perp < 1],
-        ["oscillating", "diverging", "chaotic", "critical", "ordered"],
+        [np.isnan(K), np.isnan(chi_perp), np.abs(chi_perp - 1) < 1e-9, chi_perp < 1],
+        ["diverging", "chaotic", "critical", "ordered"],
         "chaotic",
     )
     return {
@@ -155,9 +157,9 @@ def _cells(moments: Interpolant, C_b: np.ndarray, C_W: np.ndarray) -> dict[str, 
     }
 
 
-def _by_bracket(moments: Interpolant, C_b: np.ndarray, C_W: np.ndarray) -> np.ndarray:
-    """The first fixed point in the way of each monotone orbit from C_b + C_W: NaN if none, 0 included."""
-    start = np.clip(C_b + C_W, moments.low, moments.high)
+def _by_bracket(moments: Interpolant, C_b: np.ndarray, C_W: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """The first fixed point in the way of each monotone orbit from `start`: NaN if none, 0 included."""
+    start = np.clip(start, moments.low, moments.high)
     excess = lambda K: C_b + C_W * moments.mean_square(K) - K  # noqa: E731
     at_start = excess(start)
     stays = np.abs(at_start) <= 1e-13 * start
@@ -187,24 +189,6 @@ def _by_bracket(moments: Interpolant, C_b: np.ndarray, C_W: np.ndarray) -> np.nd
     return np.where(stays, start, K)
 
 
-def _by_iteration(moments: Interpolant, C_b: np.ndarray, C_W: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where ⟨σ²⟩ falls with K the orbit is followed; cells that have not settled after 2000 layers oscillate."""
-    K = C_b + C_W
-    diverges = np.zeros(K.size, dtype=bool)
-    for _ in range(2000):
-        before, K = K, C_b + C_W * moments.mean_square(K)
-        diverges |= K > moments.high
-        K = np.minimum(K, moments.high)
-        change = np.abs(K - before)
-        if np.all(change <= 1e-14 * K):
-            break
-    oscillates = ~diverges & (change > 1e-7 * K)
-    for _ in range(2):
-        newton = K - (C_b + C_W * moments.mean_square(K) - K) / (C_W * moments.parallel(K) - 1)
-        K = np.where((newton > 0.5 * K) & (newton < 2 * K), newton, K)
-    return np.where(diverges | oscillates, np.nan, K), oscillates
-
-
 def _line(
     activation: Activation, moments: Interpolant, points: Criticality, C_b: np.ndarray, C_W: np.ndarray, size: int = 400
 ) -> xr.Dataset:
@@ -221,7 +205,10 @@ def _line(
     shown = np.flatnonzero((fine_b >= 0) & (fine_b <= C_b[-1]) & (fine_W >= C_W[0]) & (fine_W <= C_W[-1]))
     K = np.zeros(0)
     if shown.size:
-        K = np.geomspace(fine[max(0, shown[0] - 1)], fine[min(fine.size - 1, shown[-1] + 1)], size)
+        highest = fine[min(fine.size - 1, shown[-1] + 1)]
+        lowest = fine[max(0, shown[0] - 1)]
+        # towards K* = 0 the line runs into its end, which is added below
+        K = np.geomspace(max(lowest, 1e-3 * highest) if zeros else lowest, highest, size)
         in_view = slice(max(0, shown[0] - 1), shown[-1] + 2)
         ends = in_view.start + np.flatnonzero(fine_b[in_view][:-1] * fine_b[in_view][1:] < 0)
         crossings = [
