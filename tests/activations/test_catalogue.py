@@ -94,6 +94,7 @@ REFERENCES = {
 POINTS = np.array([s * z for z in (1e-8, 1e-6, 1e-3, 1.25, 30.0, 1000.0) for s in (1, -1)])
 ALL = sorted(REFERENCES)
 any_name = st.sampled_from(ALL)
+any_size = st.floats(-8, 7).map(lambda e: 10.0**e)  # of z
 
 
 def derivatives(name, z):

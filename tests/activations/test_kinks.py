@@ -26,6 +26,7 @@ FOUND = {
     "faint": (lambda z: jnp.tanh(z) + 1e-7 * jnp.abs(z - 0.7), (0.7,)),
     "faint and far": (lambda z: jnp.tanh(z) + 1e-6 * jnp.abs(z - 100.0), (100.0,)),
     "root of a square": (lambda z: jnp.sqrt(jnp.square(z - 1.0)), (1.0,)),
+    "root of a square, further off": (lambda z: jnp.sqrt(jnp.square(z - 8.0)), (8.0,)),
     "singular": (lambda z: jnp.abs(z) ** 1.5, (0.0,)),
     "under a power": (lambda z: z**9 + jnp.abs(z), (0.0,)),
     "hardswish": (jax.nn.hard_swish, (-3.0, 3.0)),

@@ -117,8 +117,8 @@ class _Scan:
     """A search among the cells of a grid, for one activation."""
 
     def __init__(self, activation: "Activation", distance: np.ndarray, values: np.ndarray) -> None:
-        # How large σ … σ⁽ᵏ⁾ are up to a distance: rounding is relative to that, and neither to a tail that has died away
-        # nor to a derivative that should vanish (σ'' of √z²).
+        # How large σ … σ⁽ᵏ⁾ are up to a distance: rounding is relative to that, neither to a tail that has died
+        # away nor to a derivative that should vanish (σ'' of √z²).
         self.activation = activation
         by_distance = np.argsort(distance, kind="stable")
         far_enough = by_distance[distance[by_distance] >= _NEAREST]
@@ -155,15 +155,14 @@ class _Scan:
         """Of each cell the half that surprises more, if it is still suspicious."""
         if not len(cells.a):
             return cells
-        # geometric halves while the ends differ much in size: a singularity at 0 is reached in few steps
-        near, far = np.sort(np.abs([cells.a, cells.b]), axis=0)
-        same_side = (np.sign(cells.a) == np.sign(cells.b)) & (far > 4 * near)
-        middle = np.where(
-            same_side,
-            np.sign(cells.a) * np.sqrt(near) * np.sqrt(far),
-            cells.a + 0.5 * (cells.b - cells.a),
-        )
-        values = _evaluate(self.activation, middle)
+        middle, values = 0.5 * cells.a, np.full(cells.at_a.shape, np.nan)
+        is_lost = np.ones(len(middle), dtype=bool)
+        # σ' of √(z − 1)² is 0/0 at the kink itself, which halving loves to hit: step aside
+        for fraction in (0.5, 0.38, 0.8):
+            if is_lost.any():
+                middle[is_lost] = _between(cells.a[is_lost], cells.b[is_lost], fraction)
+                values[:, is_lost] = _evaluate(self.activation, middle[is_lost])
+                is_lost = ~np.isfinite(values[cells.order, np.arange(len(middle))])
         self.check_poles(middle, values[0])
         left = _Cells(cells.a, middle, cells.at_a, values, cells.order)
         right = _Cells(middle, cells.b, values, cells.at_b, cells.order)
@@ -267,6 +266,13 @@ def _simplest(a: float, b: float) -> float:
     middle = 0.5 * (a + b)
     shortest = (float(f"{middle:.{digits}g}") for digits in range(1, 18))
     return next((c for c in shortest if low <= c <= high), float(middle))
+
+
+def _between(a: np.ndarray, b: np.ndarray, fraction: float) -> np.ndarray:
+    """A point in each [a, b]; in the geometric sense where the ends differ much, as next to a singularity at 0."""
+    near, far = np.sort(np.abs([a, b]), axis=0)
+    is_geometric = (np.sign(a) == np.sign(b)) & (far > 4 * near)
+    return np.where(is_geometric, np.sign(a) * near**fraction * far ** (1 - fraction), a + fraction * (b - a))
 
 
 def _contains(kinks: list[float], c: float) -> bool:
