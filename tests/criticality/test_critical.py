@@ -63,8 +63,8 @@ SOFTSHRINK = Activation(
 def test_scale_invariant(right, left, C_W):
     result = critical(leaky(float(right), float(left)))
     assert (result.universality_class, result.C_b, result.K_star) == ("scale-invariant", 0.0, None)
-    assert result.C_W == pytest.approx(2 / (right**2 + left**2), rel=1e-15) and result.C_W == pytest.approx(
-        C_W, abs=5e-9
+    assert (
+        pytest.approx(2 / (right**2 + left**2), rel=1e-15) == result.C_W and pytest.approx(C_W, abs=5e-9) == result.C_W
     )
 
 
@@ -82,7 +82,7 @@ def test_scale_invariant(right, left, C_W):
 def test_K_star_zero(activation, C_W, a_1, p_perp):
     result = of(activation)
     assert (result.universality_class, result.C_b, result.K_star) == ("K*=0", 0.0, 0.0)
-    assert result.C_W == pytest.approx(C_W, rel=1e-14)
+    assert pytest.approx(C_W, rel=1e-14) == result.C_W
     (point,) = result.points
     assert point.coefficients["a"] == pytest.approx(a_1, rel=1e-13)
     assert point.coefficients["K"] == pytest.approx(-1 / a_1, rel=1e-13)
@@ -95,7 +95,7 @@ def test_gelu_is_half_stable_with_a_closed_form():
     K = (3 + math.sqrt(17)) / 2
     assert result.universality_class == "half-stable"
     assert result.K_star == pytest.approx(K, rel=1e-12)
-    assert result.C_W == pytest.approx(1.9830582574375471, rel=1e-13)
+    assert pytest.approx(1.9830582574375471, rel=1e-13) == result.C_W
     assert result.C_b == pytest.approx(0.17292239075606735, rel=1e-12)
     assert abs(result.K_star - K) <= result.errors["K_star"] < 1e-11
     zero, half = result.points
@@ -115,7 +115,7 @@ def test_gelu_critical_choice_has_a_second_stable_fixed_point():
         C_b, C_W = mp.mpf("0.17292239075606735"), mp.mpf("1.9830582574375471")
         g = lambda k: k / 4 + k / (2 * mp.pi) * (mp.asin(k / (1 + k)) + 2 * k / ((1 + k) * mp.sqrt(1 + 2 * k)))  # noqa: E731
         exact = mp.findroot(lambda k: C_b + C_W * g(k) - k, (2.9, 3.1), solver="anderson")
-        assert K == pytest.approx(float(exact), rel=1e-9)
+        assert pytest.approx(float(exact), rel=1e-9) == K
         assert chi_parallel == pytest.approx(float(C_W * mp.diff(g, exact)), rel=1e-11)
     assert chi_parallel < 1 and chi_perp < 1
 
@@ -123,7 +123,7 @@ def test_gelu_critical_choice_has_a_second_stable_fixed_point():
 def test_swish_has_the_printed_digits_and_not_those_with_a_slipped_zero():
     result = of(SWISH)  # FACTS W1
     assert result.K_star == pytest.approx(14.320173618025799, rel=1e-12)
-    assert result.C_W == pytest.approx(1.9880046782694920, rel=1e-13)
+    assert pytest.approx(1.9880046782694920, rel=1e-13) == result.C_W
     assert result.C_b == pytest.approx(0.5551431707215304, rel=1e-12)
     half = result.points[1]
     assert (half.stable_from_below, half.stable_from_above) == (True, False)
@@ -150,7 +150,7 @@ def test_mish_against_a_20_digit_root():
         K = mp.findroot(lambda k: moments(k)[1] / moments(k)[2] - 1, (1.6, 1.7), solver="anderson", tol=1e-25)
         g, _, p = moments(K)
     assert result.K_star == pytest.approx(float(K), rel=1e-11)
-    assert result.C_W == pytest.approx(float(1 / p), rel=1e-12) and result.C_b == pytest.approx(
+    assert pytest.approx(float(1 / p), rel=1e-12) == result.C_W and result.C_b == pytest.approx(
         float(K - g / p), rel=1e-11
     )
 
@@ -180,7 +180,7 @@ def test_nearest_choices_have_closed_forms():
     near = of(COS).nearest
     K = float(mp.findroot(lambda k: k * mp.tanh(k) - 1, 1.2))
     assert (near.K_star, near.C_b) == (pytest.approx(K, rel=1e-12), 0.0)
-    assert near.C_W == pytest.approx(2 / (1 - math.exp(-2 * K)), rel=1e-12)
+    assert pytest.approx(2 / (1 - math.exp(-2 * K)), rel=1e-12) == near.C_W
     assert near.chi_parallel == pytest.approx(-2 / math.expm1(2 * K), rel=1e-11)
     # the Gaussian bump: C_b = 0 where K(K − 2) = 1, that is K = 1 + √2
     assert of(BUMP).nearest.K_star == pytest.approx(1 + math.sqrt(2))
@@ -200,7 +200,7 @@ def test_perceptron_has_no_chi_perp():
 def test_softshrink_has_a_line_of_critical_points():
     result = of(SOFTSHRINK)  # σσ'' = 0: ⟨σ'²⟩ = 2Q(1/2√K) = d⟨σ²⟩/dK at every K
     assert result.universality_class == "half-stable" and "every K" in result.reason
-    assert result.C_W == pytest.approx(1 / math.erfc(0.5 / math.sqrt(2 * result.K_star)), rel=1e-13)
+    assert pytest.approx(1 / math.erfc(0.5 / math.sqrt(2 * result.K_star)), rel=1e-13) == result.C_W
     assert result.C_b > 0 and result.points[0].exponents["p_perp"] == pytest.approx(2.0, rel=1e-11)
 
 
@@ -210,7 +210,7 @@ def test_kinks_at_zero_change_the_exponents():
     assert elu.coefficients["a"] == pytest.approx(-math.sqrt(2 / math.pi), rel=1e-14)
     assert elu.coefficients["K"] == pytest.approx(2 * math.pi, rel=1e-13)
     assert (selu.universality_class, len(selu.points)) == ("K*=0", 1)
-    assert 1 / selu.C_W == pytest.approx(2.09744293, abs=5e-9)
+    assert pytest.approx(2.09744293, abs=5e-9) == 1 / selu.C_W
     assert selu.points[0].exponents == elu.exponents
 
 
@@ -226,7 +226,7 @@ def test_steeper_than_linear_is_unstable():
 
 
 def test_cancelling_first_corrections_are_looked_through():
-    # σ = z + z²/2·s + …: a_1 = 0 needs σ3/σ1 = −¾(σ2/σ1)²; here σ = z + z² / 2 − z³/8: the K² term vanishes, ⟨σ'²⟩ moves first
+    # a_1 = σ3/σ1 + ¾(σ2/σ1)² = −3/4 + 3/4 = 0: the K² term vanishes, while ⟨σ'²⟩ moves at order K
     (point, *_) = critical(smooth(lambda z: z + z**2 / 2 - z**3 / 8, "tuned")).points
     assert point.coefficients["power"] == 2.0 and point.exponents["p_perp"] is None
 

@@ -1,4 +1,5 @@
-"""The approach to the fixed point: the recursion itself, iterated deep, against the exponents and coefficients that are stated."""
+"""The approach to the fixed point: the recursion itself, iterated deep, against the exponents and coefficients that
+are stated."""
 
 import math
 
@@ -107,7 +108,8 @@ def test_decay_to_zero_kernel(name):
     ids=["gelu", "mish", "sharp swish"],
 )
 def test_half_stable_approach_is_one_over_depth(activation, sigma, side):
-    """1/δ grows by −a a layer: measured where δ is small enough for the next order, and both sides are what is stated."""
+    """1/δ grows by −a a layer: measured where δ is small enough for the next order, and both sides are what is
+    stated."""
     point = critical(activation, K_range=(0.1, 100.0)).preferred
     assert point.universality_class == "half-stable"
     assert (point.stable_from_above, point.stable_from_below) == (side > 0, side < 0)

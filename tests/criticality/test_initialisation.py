@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,7 @@ def test_kaiming(activation, gain, words):
 
 def test_xavier_and_lecun():
     xavier, lecun = (initialisation(s, RELU, widths=WIDTHS) for s in ("xavier", "lecun"))
-    np.testing.assert_allclose(xavier.std_W, [math.sqrt(2 / (a + b)) for a, b in zip(WIDTHS, WIDTHS[1:], strict=False)])
+    np.testing.assert_allclose(xavier.std_W, [math.sqrt(2 / (a + b)) for a, b in pairwise(WIDTHS)])
     np.testing.assert_allclose(lecun.std_W, 1 / np.sqrt(WIDTHS[:-1]))
 
 

@@ -1,4 +1,5 @@
-"""The critical initialisation of an activation: all of its critical points, which to take, and what comes closest if there is none.
+"""The critical initialisation of an activation: all of its critical points, which to take, and what comes closest if
+there is none.
 
 A critical point has χ∥ = χ⊥ = 1 at a fixed point of the kernel (PDLT §5.1, FACTS 3.1). Three ways to find one:
 
@@ -8,6 +9,7 @@ A critical point has χ∥ = χ⊥ = 1 at a fixed point of the kernel (PDLT §5.
 """
 
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,10 +25,9 @@ from finitewidth.criticality.point import (
     scale_invariant_point,
 )
 from finitewidth.criticality.susceptibility import susceptibility
-from finitewidth.criticality.table import Table, moment_table
+from finitewidth.criticality.table import PER_DECADE, WIDE, Table, moment_table
 from finitewidth.errors import InputError
 
-_PER_DECADE = 16
 _EPS = float(np.finfo(float).eps)
 
 
@@ -34,8 +35,9 @@ _EPS = float(np.finfo(float).eps)
 class Criticality:
     """The critical points of an activation. The fields from `universality_class` to `errors` repeat the preferred one.
 
-    `universality_class` is "none", and `C_b` … `chi_perp` are None, when no point can be realised; `nearest` then holds the choice
-    that comes closest, if there is one. `reason` says in words why the answer is what it is. Of leading order in 1/n.
+    `universality_class` is "none", and `C_b` … `chi_perp` are None, when no point can be realised; `nearest` then
+    holds the choice that comes closest, if there is one. `reason` says in words why the answer is what it is. Of
+    leading order in 1/n.
     """
 
     activation: str
@@ -70,7 +72,7 @@ class Criticality:
         }
 
 
-def critical(activation: Activation | str, *, K_range: tuple[float, float] = (1e-6, 1e5)) -> Criticality:
+def critical(activation: Activation | str, *, K_range: tuple[float, float] = WIDE) -> Criticality:
     """Every critical point of `activation`, and the one to use.
 
     Equation: K* = C_b + C_W⟨σ²⟩_{K*} with C_W d⟨σ²⟩/dK = C_W⟨σ'²⟩ = 1 at K*.
@@ -78,11 +80,12 @@ def critical(activation: Activation | str, *, K_range: tuple[float, float] = (1e
 
     Arguments
         activation: an `Activation`, or the name of one.
-        K_range: where fixed points K* > 0 are looked for (those at K* = 0 are found from the Taylor series of σ). The range ends
-            earlier for a σ that overflows; the result says where.
+        K_range: where fixed points K* > 0 are looked for (those at K* = 0 are found from the Taylor series of σ). The
+            range ends earlier for a σ that overflows; the result says where.
 
     Returns
-        a `Criticality`. Preferred is a scale-invariant point, then a stable one at K* = 0, then a half-stable one, then an unstable one.
+        a `Criticality`. Preferred is a scale-invariant point, then a stable one at K* = 0, then a half-stable one,
+        then an unstable one.
 
     Raises
         InputError: unknown activation, an unusable `K_range`, or a σ that is not finite.
@@ -99,17 +102,19 @@ def critical(activation: Activation | str, *, K_range: tuple[float, float] = (1e
     if A_2 is not None and A_2 > 0:
         point = scale_invariant_point(A_2)
         return _result(activation, (point,), "σ(λz) = λσ(z) for λ > 0: " + point.note, None, K_range)
-    table = moment_table(activation, K_range, _PER_DECADE)
+    table = moment_table(activation, _pair(K_range), PER_DECADE)
     searched = (float(table.K[0]), float(table.K[-1]))
     if table.jumps:
+        where = ", ".join(f"{k:g}" for k in table.jumps)
         reason = (
-            f"σ jumps at {', '.join(f'{k:g}' for k in table.jumps)}: its slope is a delta function there and χ⊥ = C_W⟨σ'²⟩ does not "
-            "exist. Inputs however close are pulled apart by any layer, so no choice preserves angles"
+            f"σ jumps at {where}: its slope is a delta function there and χ⊥ = C_W⟨σ'²⟩ does not exist. "
+            "Inputs however close are pulled apart by any layer, so no choice preserves angles"
         )
         return _result(activation, (), reason, None, searched)
     if not np.any(table.perp > 0):
         return _result(activation, (), "σ is constant: no layer sees its input", None, searched)
     zero = point_at_zero(activation)
+    points: tuple[CriticalPoint, ...]
     if _identical(table):
         points = (_on_line(activation, table),)
     else:
@@ -118,6 +123,14 @@ def critical(activation: Activation | str, *, K_range: tuple[float, float] = (1e
     points = points if zero is None else (_with_companions(activation, table, zero), *points)
     nearest = None if any(p.admissible and p.attracts for p in points) else nearest_choice(activation, table)
     return _result(activation, points, _reason(activation, table, points, nearest), nearest, searched)
+
+
+def _pair(K_range: Any) -> tuple[float, float]:
+    try:
+        low, high = (float(K) for K in K_range)
+    except (TypeError, ValueError):
+        raise InputError(f"`K_range` must be two increasing positive kernels, but got {K_range!r}") from None
+    return low, high
 
 
 def homogeneity(activation: Activation) -> float | None:
@@ -147,14 +160,16 @@ def _imbalances(table: Table) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _identical(table: Table) -> bool:
-    """Whether χ∥ = χ⊥ at every K, which means σσ'' = 0 (delta functions included): affine σ, softshrink, shifted ReLU."""
+    """Whether χ∥ = χ⊥ at every K, which means σσ'' = 0 (delta functions included): affine σ, softshrink, shifted
+    ReLU."""
     f, error = _imbalances(table)
     known = np.isfinite(f)
     return bool(np.all(np.abs(f[known]) <= error[known]))
 
 
 def _on_line(activation: Activation, table: Table) -> CriticalPoint:
-    """A representative of a line of critical points, one at each K: at K = 1 if that can be realised, else at the nearest K that can."""
+    """A representative of a line of critical points, one at each K: at K = 1 if that can be realised, else at the
+    nearest K that can."""
     with np.errstate(divide="ignore", invalid="ignore"):
         C_b = table.K - table.mean_square / table.perp
     usable = np.flatnonzero(C_b >= 0)
@@ -162,7 +177,10 @@ def _on_line(activation: Activation, table: Table) -> CriticalPoint:
     point = point_at_kernel(activation, K)
     if point.admissible and abs(K - 1) < 0.2:
         point = point_at_kernel(activation, 1.0)
-    extra = "σσ'' = 0, so χ∥ = χ⊥ at every K: a line of critical points, C_W = 1/⟨σ'²⟩ and C_b = K* − C_W⟨σ²⟩; shown at one K*"
+    extra = (
+        "σσ'' = 0, so χ∥ = χ⊥ at every K: a line of critical points, "
+        "C_W = 1/⟨σ'²⟩ and C_b = K* − C_W⟨σ²⟩; shown at one K*"
+    )
     # b = 2a exactly on such a line, which leaves K* free: its error is that of choosing it
     return replace(point, note=f"{point.note} ({extra})", errors=point.errors | {"K_star": 0.0})
 
@@ -173,20 +191,16 @@ def _roots(activation: Activation, table: Table) -> list[float]:
     known = np.flatnonzero(np.isfinite(f) & (np.abs(f) > error))
     log_K = np.log(table.K)
     brackets = []
-    for i, j in zip(known[:-1], known[1:], strict=True):
+    for i, j in pairwise(known):
         if f[i] * f[j] < 0:
             brackets.append((log_K[i], log_K[j]))
     for h, i, j in zip(known[:-2], known[1:-1], known[2:], strict=True):
-        if (
-            f[h] * f[i] > 0
-            and f[i] * f[j] > 0
-            and abs(f[i]) <= min(abs(f[h]), abs(f[j]))
-            and abs(f[i]) < 0.1 * max(abs(f[h]), abs(f[j]))
-        ):
-            sign = np.sign(f[i])
+        ends, middle = sorted(abs(f[[h, j]])), abs(f[i])
+        if np.all(f[[h, j]] * f[i] > 0) and middle <= ends[0] and middle < 0.1 * ends[1]:
+            sign = float(np.sign(f[i]))
             lowest = minimize_scalar(
-                lambda t: sign * _imbalance(activation, t), bounds=(log_K[h], log_K[j]), method="bounded"
-            )  # noqa: B023
+                lambda t, sign=sign: sign * _imbalance(activation, t), bounds=(log_K[h], log_K[j]), method="bounded"
+            )
             if lowest.fun < -error[i]:
                 brackets += [(log_K[h], lowest.x), (lowest.x, log_K[j])]
     return sorted(
@@ -207,7 +221,7 @@ def _with_companions(activation: Activation, table: Table, point: CriticalPoint)
     drift = (C_b + C_W * table.mean_square) / K - 1
     clear = np.flatnonzero((np.abs(drift) > 1e-12) & (np.abs(K - K_star) > 1e-3 * K_star))
     found = []
-    for i, j in zip(clear[:-1], clear[1:], strict=True):
+    for i, j in pairwise(clear):
         if drift[i] * drift[j] < 0:
             found.append(float(np.exp(brentq(growth, np.log(K[i]), np.log(K[j]), xtol=1e-14))))
     found = [K for K in found if abs(K - K_star) > 1e-3 * K_star]
@@ -241,10 +255,11 @@ def _reason(
             text = f"χ∥ = χ⊥ at K = {', '.join(f'{p.K_star:.6g}' for p in points)}, but it " + points[0].note
         else:
             ratio = 1 - _imbalances(table)[0]
-            text = f"no critical point: χ∥/χ⊥ is nowhere 1 for {where} (it runs from {np.nanmin(ratio):.4g} to {np.nanmax(ratio):.4g})"
+            extent = f"it runs from {np.nanmin(ratio):.4g} to {np.nanmax(ratio):.4g}"
+            text = f"no critical point: χ∥/χ⊥ is nowhere 1 for {where} ({extent})"
         return f"{text}. " + ("" if nearest is None else nearest.note)
     head = {
-        "K*=0": "σ(0) = 0 and σ'(0) ≠ 0: K* = 0 is critical at C_b = 0, C_W = 1/σ'(0)²; ",
+        "K*=0": f"σ(0) = 0 and σ'(0) ≠ 0: K* = 0 is critical at C_b = 0, C_W = 1/⟨σ'(0)²⟩ = {best.C_W:.8g}; ",
         "half-stable": f"χ∥ = χ⊥ = 1 at K* = {best.K_star:.10g}; " if best.K_star is not None else "",
         "scale-invariant": "",
     }[best.universality_class]

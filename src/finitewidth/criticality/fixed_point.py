@@ -1,11 +1,13 @@
-"""Where the kernel recursion of a given initialisation ends, and what that does to signals: a user's own (C_b, C_W) judged.
+"""Where the kernel recursion of a given initialisation ends, and what that does to signals: a user's own (C_b, C_W)
+judged.
 
     K⁽ℓ⁺¹⁾ = F(K⁽ℓ⁾) ,     F(K) = C_b + C_W ⟨σ²⟩_K .
 
 Every orbit ends at a fixed point or grows without bound; none oscillates. In t = ln K the map has slope
-K F'/F = ½ C_W⟨σ²(z²/K − 1)⟩/F ≥ −½, so no two kernels can be each other's image, and an interval map without 2-cycles has no
-cycles at all. While F rises, which it does for most σ, orbits are monotone and stop at the first fixed point in their way,
-half-stable ones included; where F falls (cos, bumps) the map contracts by ½ or better and is simply followed.
+K F'/F = ½ C_W⟨σ²(z²/K − 1)⟩/F ≥ −½, so no two kernels can be each other's image, and an interval map without 2-cycles
+has no cycles at all. While F rises, which it does for most σ, orbits are monotone and stop at the first fixed point
+in their way, half-stable ones included; where F falls (cos, bumps) the map contracts by ½ or better and is simply
+followed.
 """
 
 import math
@@ -16,8 +18,9 @@ import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 
 from finitewidth.activations import Activation, named
-from finitewidth.criticality.interpolant import Interpolant, wide_table
+from finitewidth.criticality.interpolant import Interpolant
 from finitewidth.criticality.susceptibility import susceptibility
+from finitewidth.criticality.table import PER_DECADE, WIDE, moment_table
 from finitewidth.errors import InputError
 
 Fate = Literal["exploding", "vanishing", "critical", "undefined"]
@@ -34,12 +37,13 @@ class FixedPoint:
     Fields
         outcome: "fixed point", or "diverges" (K → ∞, or beyond what float64 averages reach).
         K_star: the fixed point, 0 included; None unless there is one.
-        chi_parallel, chi_perp: there; where K diverges, at the largest kernel reached. `chi_perp` is None where σ jumps.
+        chi_parallel, chi_perp: there; where K diverges, at the largest kernel reached. `chi_perp` is None where σ
+            jumps.
         stable: |χ∥| < 1.
-        xi_norms, xi_angles: correlation lengths 1/|ln χ∥|, 1/|ln χ⊥|: layers in which a small difference of norms, or of directions,
-            shrinks or grows by e. None: infinite.
-        norms, angles: what becomes of such differences: "vanishing", "exploding" or "critical" (longer than 10⁴ layers). Gradients
-            fare like `angles`: they change by χ⊥ a layer.
+        xi_norms, xi_angles: correlation lengths 1/|ln χ∥|, 1/|ln χ⊥|: layers in which a small difference of norms, or
+            of directions, shrinks or grows by e. None: infinite.
+        norms, angles: what becomes of such differences: "vanishing", "exploding" or "critical" (longer than 10⁴
+            layers). Gradients fare like `angles`: they change by χ⊥ a layer.
         verdict: the same in a sentence.
     """
 
@@ -82,7 +86,7 @@ def fixed_point(activation: Activation | str, C_b: float, C_W: float, K_start: f
     activation = named(activation) if isinstance(activation, str) else activation
     C_b, C_W = _variance("C_b", C_b, zero=True), _variance("C_W", C_W, zero=False)
     K_start = C_b + C_W if K_start is None else _variance("K_start", K_start, zero=True)
-    table = wide_table(activation)
+    table = moment_table(activation, WIDE, PER_DECADE)
     falling = bool(np.any(table.parallel < -1e-12 * table.mean_square / table.K))
     outcome, K_star = _follow_map(activation, C_b, C_W, K_start) if falling else _follow(activation, C_b, C_W, K_start)
     K_end = K_star if K_star is not None else float(table.K[-1])
@@ -127,7 +131,7 @@ def _follow(activation: Activation, C_b: float, C_W: float, K_start: float) -> t
         """F(K)/K − 1 at K = e^t."""
         return float(C_b + C_W * float(susceptibility(activation, math.exp(t)).mean_square.value)) / math.exp(t) - 1
 
-    table = wide_table(activation)
+    table = moment_table(activation, WIDE, PER_DECADE)
     if K_start == 0.0:
         if C_b + C_W * float(susceptibility(activation, 0.0).mean_square.value) == 0.0:
             return "fixed point", 0.0
@@ -137,7 +141,7 @@ def _follow(activation: Activation, C_b: float, C_W: float, K_start: float) -> t
     if abs(start) <= _TOUCHES:
         return "fixed point", K_start
     up = start > 0
-    beyond = table.K > K_start if up else table.K < K_start
+    beyond = K_start < table.K if up else K_start > table.K
     order = slice(None) if up else slice(None, None, -1)
     t = np.concatenate([[math.log(K_start)], np.log(table.K[beyond])[order]])
     along = ((C_b + C_W * table.mean_square[beyond]) / table.K[beyond] - 1)[order]
@@ -186,10 +190,13 @@ def _fate(chi: float) -> tuple[Fate, float | None]:
     return fate, None if rate <= 1e-15 else 1 / rate
 
 
+def _layers(xi: float | None) -> str:
+    return "ever" if xi is None else f"{xi:.3g} layers"
+
+
 def _verdict(
     outcome: str, K: float | None, norms: Fate, xi_norms: float | None, angles: Fate, xi_angles: float | None
 ) -> str:
-    layers = lambda xi: "ever" if xi is None else f"{xi:.3g} layers"  # noqa: E731
     if outcome == "diverges":
         size = (
             "signals explode"
@@ -201,10 +208,10 @@ def _verdict(
     elif norms == "critical":
         size = f"signals keep their size, K* = {K:.6g}"
     else:
-        size = f"signals settle at K* = {K:.6g} and forget the input's norm in {layers(xi_norms)}"
+        size = f"signals settle at K* = {K:.6g} and forget the input's norm in {_layers(xi_norms)}"
     direction = {
-        "vanishing": f"directions are forgotten and gradients vanish in {layers(xi_angles)}",
-        "exploding": f"close inputs are torn apart and gradients explode in {layers(xi_angles)}",
+        "vanishing": f"directions are forgotten and gradients vanish in {_layers(xi_angles)}",
+        "exploding": f"close inputs are torn apart and gradients explode in {_layers(xi_angles)}",
         "critical": "angles between inputs and gradients survive depth",
         "undefined": "close inputs are torn apart at once: σ jumps, χ⊥ does not exist",
     }[angles]

@@ -10,7 +10,8 @@
 | lecun    | N(0, 1/fan_in)                              | 1                                  | 0            |
 | critical | `critical`                                  | C_W of the critical point          | C_b of it    |
 
-Only means and variances of the parameters enter the theory at leading order: uniform and normal weights are alike there.
+Only means and variances of the parameters enter the theory at leading order: uniform and normal weights are alike
+there.
 """
 
 import math
@@ -33,7 +34,8 @@ _GAINS_SQUARED = {"linear": 1.0, "identity": 1.0, "sigmoid": 1.0, "tanh": 25.0 /
 
 @dataclass(frozen=True)
 class Initialisation:
-    """Per layer ℓ = 1 … L: C_b, C_W, and the standard deviations of biases and weights that realise them; `note` in words."""
+    """Per layer ℓ = 1 … L: C_b, C_W, and the standard deviations of biases and weights that realise them; `note` in
+    words."""
 
     scheme: str
     activation: str
@@ -55,18 +57,19 @@ def initialisation(
 
     Arguments
         scheme: "torch" (the default of `nn.Linear`), "kaiming", "xavier", "lecun" or "critical".
-        activation: an `Activation`, or the name of one. "kaiming" takes the gain of `torch.nn.init.calculate_gain`; for activations
-            that it does not know, ReLU's √2, as is commonly done (the note says so).
+        activation: an `Activation`, or the name of one. "kaiming" takes the gain of `torch.nn.init.calculate_gain`;
+            for activations that it does not know, ReLU's √2, as is commonly done (the note says so).
         widths: n_0, n_1, …, n_L: inputs, hidden layers, outputs.
-        mean_square: |x|²/n_0 of the data, for "critical": the first layer's C_W is then such that K⁽¹⁾ = K* (K* > 0), or K⁽¹⁾ = 1
-            where K* = 0 or every kernel is a fixed point. None: the first layer is like the others.
+        mean_square: |x|²/n_0 of the data, for "critical": the first layer's C_W is then such that K⁽¹⁾ = K* (K* > 0),
+            or K⁽¹⁾ = 1 where K* = 0 or every kernel is a fixed point. None: the first layer is like the others.
 
     Returns
         an `Initialisation` with tuples of L numbers.
 
     Raises
-        InputError: unknown scheme or activation, fewer than two widths or widths that are not integers ≥ 1, `mean_square` ≤ 0, or
-            "critical" for an activation that has neither a critical point nor a choice near one.
+        InputError: unknown scheme or activation, fewer than two widths or widths that are not integers ≥ 1,
+            `mean_square` ≤ 0, or "critical" for an activation that has neither a critical point nor a choice near
+            one.
 
     >>> from finitewidth.criticality.initialisation import initialisation
     >>> initialisation("kaiming", "relu", widths=[784, 512, 10]).C_W
@@ -93,8 +96,15 @@ def initialisation(
     else:
         C_b, C_W, note = _critical(activation, fan_in.size, mean_square)
     std_b, std_W = np.sqrt(C_b), np.sqrt(C_W / fan_in)
-    columns = (tuple(float(v) for v in values) for values in (C_b, C_W, std_b, std_W))
-    return Initialisation(scheme, activation.name, *columns, note=note)
+    return Initialisation(
+        scheme=scheme,
+        activation=activation.name,
+        C_b=tuple(C_b.tolist()),
+        C_W=tuple(C_W.tolist()),
+        std_b=tuple(std_b.tolist()),
+        std_W=tuple(std_W.tolist()),
+        note=note,
+    )
 
 
 def _fans(widths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -103,8 +113,8 @@ def _fans(widths: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     for n in widths:
         if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
             raise InputError(f"`widths` must be integers ≥ 1, but got {n!r} among them")
-    n = np.asarray(widths, dtype=np.float64)
-    return n[:-1], n[1:]
+    fans = np.asarray(widths, dtype=np.float64)
+    return fans[:-1], fans[1:]
 
 
 def _gain_squared(activation: Activation) -> tuple[float, str]:

@@ -1,40 +1,34 @@
-"""The averages of `table` at any kernel, from splines in log K: what thousands of cells of a phase diagram need at once.
+"""The averages of `table` at any kernel, from splines in log K: what thousands of cells of a phase diagram need at
+once.
 
 Averages over a Gaussian of variance K are analytic in log K with singularities at distance π/2 or more, kinks of σ
-notwithstanding; splines of degree 7 on 16 nodes a decade give some 11 digits for most. The error is measured, and the nodes doubled if need be.
+notwithstanding; splines of degree 7 on 16 nodes a decade give some 11 digits for most. The error is measured, and the
+nodes doubled if need be.
 """
-
-from functools import lru_cache
 
 import numpy as np
 from scipy.interpolate import make_interp_spline
 
 from finitewidth.activations import Activation
 from finitewidth.criticality.susceptibility import susceptibility
-from finitewidth.criticality.table import Table, moment_table
+from finitewidth.criticality.table import PER_DECADE, WIDE, Table, moment_table
 
-_RANGE = (1e-8, 1e6)
-_PER_DECADE = (16, 32, 64)  # finer only where coarser has not reached the goal
+_PER_DECADE = (PER_DECADE, 2 * PER_DECADE, 4 * PER_DECADE)  # finer only where coarser has not reached the goal
 _GOAL = 1e-11
 _DEGREE = 7
 _TINY = 1e-250
 
 
-@lru_cache(maxsize=32)
-def wide_table(activation: Activation, per_decade: int = _PER_DECADE[0]) -> Table:
-    """The averages from K = 1e-8 to 1e6 (less where σ overflows), kept for the activations used last."""
-    return moment_table(activation, _RANGE, per_decade)
-
-
 class Interpolant:
-    """g = ⟨σ²⟩, g' = d⟨σ²⟩/dK and p = ⟨σ'²⟩ as functions of an array of K in [low, high]; below `low`, their limits at K = 0.
+    """g = ⟨σ²⟩, g' = d⟨σ²⟩/dK and p = ⟨σ'²⟩ as functions of an array of K in [low, high]; below `low`, their limits
+    at K = 0.
 
     `error` is the largest relative error of g and p at points between the nodes.
     """
 
     def __init__(self, activation: Activation) -> None:
         for per_decade in _PER_DECADE:
-            self._build(activation, wide_table(activation, per_decade))
+            self._build(activation, moment_table(activation, WIDE, per_decade))
             if self.error <= _GOAL:
                 break
 

@@ -2,9 +2,10 @@
 
 Angles between inputs, and gradients, survive depth only if χ⊥ = 1; norms are then the lesser loss. So, in this order:
 
-1. "edge of chaos": among the fixed points with χ⊥ = 1 and C_b ≥ 0 (one for each K: C_W = 1/⟨σ'²⟩, C_b = K − C_W⟨σ²⟩) that are
-   stable, |χ∥| < 1, the one whose norms remember longest: |χ∥| largest, ξ∥ = −1/ln|χ∥|.
-2. "large kernel": a σ that is (leaky) linear far from 0 is as good as scale-invariant at K ≫ 1: C_b = 0, C_W = 1/A_2(∞).
+1. "edge of chaos": among the fixed points with χ⊥ = 1 and C_b ≥ 0 (one for each K: C_W = 1/⟨σ'²⟩, C_b = K − C_W⟨σ²⟩)
+   that are stable, |χ∥| < 1, the one whose norms remember longest: |χ∥| largest, ξ∥ = −1/ln|χ∥|.
+2. "large kernel": a σ that is (leaky) linear far from 0 is as good as scale-invariant at K ≫ 1: C_b = 0,
+   C_W = 1/A_2(∞).
 3. otherwise nothing is near; the note gives the largest χ⊥ at any stable fixed point.
 """
 
@@ -37,7 +38,8 @@ class NearestChoice:
 
 
 def nearest_choice(activation: Activation, table: Table) -> NearestChoice:
-    """The nearest useful choice as this module defines it, from the averages in `table` (σ continuous, not constant)."""
+    """The nearest useful choice as this module defines it, from the averages in `table`: σ continuous, not
+    constant."""
     edge = _edge_of_chaos(activation, table)
     if edge is not None:
         return edge
@@ -93,8 +95,9 @@ def _large_kernel(activation: Activation, table: Table) -> NearestChoice | None:
     C_W = 1 / A_2
     drift = C_W * table.mean_square[-1] / table.K[-1] - 1
     note = (
-        f"Nearest useful choice: C_b = 0, C_W = {C_W:.8g} with large preactivations (K ≫ 1, set by the first layer), where σ is as "
-        f"good as scale-invariant; K then {'grows' if drift > 0 else 'shrinks'} slowly, and χ∥, χ⊥ → 1 only as K → ∞"
+        f"Nearest useful choice: C_b = 0, C_W = {C_W:.8g} with large preactivations (K ≫ 1, set by the first layer), "
+        "where σ is as good as scale-invariant; "
+        f"K then {'grows' if drift > 0 else 'shrinks'} slowly, and χ∥, χ⊥ → 1 only as K → ∞"
     )
     return NearestChoice("large kernel", 0.0, C_W, None, None, None, note)
 

@@ -1,9 +1,12 @@
-"""The (C_b, C_W) plane of an activation: where its deep networks forget, where they are chaotic, and the line in between.
+"""The (C_b, C_W) plane of an activation: where its deep networks forget, where they are chaotic, and the line in
+between.
 
-Every cell holds the fixed point that the kernel recursion reaches from K⁽¹⁾ = C_b + C_W (an input with |x|²/n_0 = 1) and the
-susceptibilities there. The critical line χ⊥ = 1 has one point for each kernel K:
+Every cell holds the fixed point that the kernel recursion reaches from K⁽¹⁾ = C_b + C_W (an input with |x|²/n_0 = 1)
+and the susceptibilities there. The critical line χ⊥ = 1 has one point for each kernel K:
 
-    C_W = 1/⟨σ'²⟩_K ,     C_b = K − C_W⟨σ²⟩_K ≥ 0         (Poole et al. 2016, Schoenholz et al. 2017; PDLT §5.1; FACTS 3.6)
+    C_W = 1/⟨σ'²⟩_K ,     C_b = K − C_W⟨σ²⟩_K ≥ 0 .
+
+Source: Poole et al. 2016, Schoenholz et al. 2017; PDLT §5.1; FACTS 3.6.
 """
 
 from dataclasses import dataclass
@@ -28,11 +31,11 @@ class PhaseDiagram:
     """The phase diagram of one activation, at leading order in 1/n.
 
     Fields
-        cells: dimensions (C_b, C_W). `K_star` (NaN where there is none), `chi_parallel`, `chi_perp`, `xi_norms` and `xi_angles`
-            (1/|ln χ|, in layers), `phase`: "ordered" (χ⊥ < 1: inputs become alike), "chaotic" (χ⊥ > 1), "critical", "diverging" (K → ∞).
-            Attribute `error`: relative error of the averages.
-        line: dimension `point`: `K_star`, `C_b`, `C_W`, `chi_parallel`, `stable` along χ⊥ = 1, within the plane shown. An unstable
-            point (|χ∥| > 1) is not the one that orbits reach.
+        cells: dimensions (C_b, C_W). `K_star` (NaN where there is none), `chi_parallel`, `chi_perp`, `xi_norms` and
+            `xi_angles` (1/|ln χ|, in layers), `phase`: "ordered" (χ⊥ < 1: inputs become alike), "chaotic" (χ⊥ > 1),
+            "critical", "diverging" (K → ∞). Attribute `error`: relative error of the averages.
+        line: dimension `point`: `K_star`, `C_b`, `C_W`, `chi_parallel`, `stable` along χ⊥ = 1, within the plane
+            shown. An unstable point (|χ∥| > 1) is not the one that orbits reach.
         critical: the critical points (χ∥ = χ⊥ = 1).
     """
 
@@ -55,12 +58,13 @@ def phase_diagram(
 
     Arguments
         activation: an `Activation`, or the name of one.
-        C_b, C_W: the values at which cells are computed (increasing arrays), or a pair (lowest, highest); by default a range
-            around the critical point, or around what comes closest.
+        C_b, C_W: the values at which cells are computed (increasing arrays), or a pair (lowest, highest); by default
+            a range around the critical point, or around what comes closest.
         resolution: number of values where they are not given one by one.
 
     Returns
-        a `PhaseDiagram`. Cells are right to some 1e-10 (relative, more precisely `cells.attrs["error"]` over |1 − χ∥|), the line to 1e-12.
+        a `PhaseDiagram`. Cells are right to some 1e-10 (relative, more precisely `cells.attrs["error"]` over
+        |1 − χ∥|), the line to 1e-12.
 
     Raises
         InputError: unknown activation, negative or unordered values, resolution < 2.
@@ -160,13 +164,16 @@ def _cells(moments: Interpolant, C_b: np.ndarray, C_W: np.ndarray) -> dict[str, 
 def _by_bracket(moments: Interpolant, C_b: np.ndarray, C_W: np.ndarray, start: np.ndarray) -> np.ndarray:
     """The first fixed point in the way of each monotone orbit from `start`: NaN if none, 0 included."""
     start = np.clip(start, moments.low, moments.high)
-    excess = lambda K: C_b + C_W * moments.mean_square(K) - K  # noqa: E731
+
+    def excess(K: np.ndarray) -> np.ndarray:
+        return np.asarray(C_b + C_W * moments.mean_square(K) - K)
+
     at_start = excess(start)
     stays = np.abs(at_start) <= 1e-13 * start
     up = at_start > 0
     at_nodes = C_b[:, None] + C_W[:, None] * moments.mean_square_at_nodes - moments.K
-    above = (moments.K > start[:, None]) & (at_nodes <= 0)
-    below = (moments.K < start[:, None]) & (at_nodes >= 0)
+    above = (start[:, None] < moments.K) & (at_nodes <= 0)
+    below = (start[:, None] > moments.K) & (at_nodes >= 0)
     n = moments.K.size
     first_above = np.where(above.any(1), above.argmax(1), n)
     last_below = np.where(below.any(1), n - 1 - below[:, ::-1].argmax(1), -1)
@@ -198,7 +205,7 @@ def _line(
     zeros = [p for p in points.points if p.K_star in (0.0, None)]
     if zeros and zeros[0].universality_class == "scale-invariant":  # every K, one place of the plane
         return _line_dataset(np.array([1.0]), np.array([0.0]), np.array([zeros[0].C_W]), np.array([1.0]))
-    # the plane may show a sliver of the line only: look for it on a fine grid of the splines, then compute it without them
+    # the plane may show a sliver of the line only: look for it on a fine grid of the splines, compute it without
     fine = np.geomspace(moments.low, moments.high, 8000)
     fine_W = 1 / moments.perp(fine)
     fine_b = fine - fine_W * moments.mean_square(fine)

@@ -2,13 +2,16 @@
 
 Near a fixed point K* write δ = K − K*. One layer does
 
-    δ' = δ (1 + a |δ|^s) ,     χ∥ = 1 + (1 + s) a |δ|^s ,     χ⊥ = 1 + b |δ|^s         (a, b signed; s = 1 unless σ has a kink at K* = 0)
+    δ' = δ (1 + a |δ|^s) ,     χ∥ = 1 + (1 + s) a |δ|^s ,     χ⊥ = 1 + b |δ|^s
 
-so that, where it attracts, after ℓ layers (PDLT §5.3.3, §5.3.4; FACTS 3.3, 3.4; s = ½ derived here from `taylor`)
+with signed a and b; s = 1 unless σ has a kink at K* = 0. Where it attracts, after ℓ layers (PDLT §5.3.3, §5.3.4;
+FACTS 3.3, 3.4; s = ½ derived here from `taylor`)
 
-    |δ| → (−1 / (a s ℓ))^{1/s} ,     Π χ∥ ~ ℓ^{−p∥} ,  p∥ = 1 + 1/s ,     Π χ⊥ ~ ℓ^{−p⊥} ,  p⊥ = b / (a s) ,     δ ~ ℓ^{−p0} ,  p0 = 1/s .
+    |δ| → (−1 / (a s ℓ))^{1/s} ~ ℓ^{−p0} ,     Π χ∥ ~ ℓ^{−p∥} ,     Π χ⊥ ~ ℓ^{−p⊥} ,
+    p0 = 1/s ,     p∥ = 1 + 1/s ,     p⊥ = b / (a s) .
 
-Above K* > 0 the first equation reads δ' = δ + a δ², whose a is a_1 = ½ dχ∥/dK and attracts from above if negative, from below if positive.
+Above K* > 0 the first equation reads δ' = δ + a δ², whose a is a_1 = ½ dχ∥/dK and attracts from above if negative,
+from below if positive.
 """
 
 import math
@@ -32,12 +35,15 @@ class CriticalPoint:
     Fields
         universality_class: "scale-invariant" (every K is a fixed point), "K*=0" or "half-stable" (K* > 0).
         K_star: the fixed point; None where every K is one.
-        C_b, C_W, chi_parallel, chi_perp: as they were computed. A point with C_b < 0 cannot be realised: `admissible` is False.
-        stable_from_below, stable_from_above: whether kernels on that side flow to K*; None: there is no such side, or they stay put.
+        C_b, C_W, chi_parallel, chi_perp: as they were computed. A point with C_b < 0 cannot be realised: `admissible`
+            is False.
+        stable_from_below, stable_from_above: whether kernels on that side flow to K*; None: there is no such side, or
+            they stay put.
         exponents: p_0, p_parallel, p_perp of the approach in depth; None where there is no power law, or no approach.
         coefficients: `power` s, `a`, `b` of this module's opening; `K`, the coefficient of |K − K*| → K · ℓ^(−p_0)
             (of K → K / ln ℓ where `logarithmic`).
-        companions: other fixed points of the kernel recursion at this very (C_b, C_W), as (K, χ∥, χ⊥); flows may end there.
+        companions: other fixed points of the kernel recursion at this very (C_b, C_W), as (K, χ∥, χ⊥); flows may end
+            there.
         errors: absolute errors of the numbers above, by name.
         note: the same in words.
     """
@@ -139,7 +145,8 @@ def point_at_kernel(activation: Activation, K: float) -> CriticalPoint:
 
 
 def point_at_zero(activation: Activation) -> CriticalPoint | None:
-    """The critical point at K* = 0, C_b = 0, C_W = 1/A_2 with A_2 = (σ'(0⁺)² + σ'(0⁻)²)/2; None unless σ(0) = 0 and A_2 > 0."""
+    """The critical point at K* = 0, C_b = 0, C_W = 1/A_2 with A_2 = (σ'(0⁺)² + σ'(0⁻)²)/2; None unless σ(0) = 0 and
+    A_2 > 0."""
     derivatives = one_sided_derivatives(activation, 4)
     A_2 = float(0.5 * (derivatives[:, 1] ** 2).sum())
     if np.any(np.abs(derivatives[:, 0]) > 1e-14 * math.sqrt(A_2)) or A_2 <= 1e-24:
@@ -184,7 +191,8 @@ def point_at_zero(activation: Activation) -> CriticalPoint | None:
 
 
 def _first_corrections(derivatives: np.ndarray, A_2: float) -> tuple[int | None, float, float | None]:
-    """n, a, b of C_W⟨σ²⟩ = K (1 + a K^{(n−2)/2}), C_W⟨σ'²⟩ = 1 + b K^{(n−2)/2}; b None if ⟨σ'²⟩ moves at a lower power."""
+    """n, a, b of C_W⟨σ²⟩ = K (1 + a K^{(n−2)/2}), C_W⟨σ'²⟩ = 1 + b K^{(n−2)/2}; b None if ⟨σ'²⟩ moves at a lower
+    power."""
     terms = derivatives.shape[1]
     square, slope = kernel_series(derivatives, terms), kernel_series(derivatives[:, 1:], terms - 1)
     for n in range(3, terms):
@@ -205,11 +213,14 @@ def _flat(activation: Activation, A_2: float) -> dict[str, Any]:
     visible = np.flatnonzero(np.abs(change) > 1e-14)
     stable = bool(visible.size and change[visible[0]] < 0)
     words = (
-        f"σ is exactly (leaky) linear within {k:g} of 0: kernels decay to 0 only like {0.5 * k * k:g}/ln ℓ, slower than any power "
-        "of depth, and once K is well below the break the network is linear to all digits"
+        f"σ is exactly (leaky) linear within {k:g} of 0: kernels decay to 0 only like {0.5 * k * k:g}/ln ℓ, "
+        "slower than any power of depth, and once K is well below the break the network is linear to all digits"
     )
     if not stable:
-        words = f"unstable: σ is exactly (leaky) linear within {k:g} of 0 and steeper outside; kernels grow, extremely slowly at first"
+        words = (
+            f"unstable: σ is exactly (leaky) linear within {k:g} of 0 and steeper outside; "
+            "kernels grow, extremely slowly at first"
+        )
     return {
         "stable_from_above": stable,
         "exponents": {"p_0": 0.0, "p_parallel": 1.0, "p_perp": 0.0} if stable else _no_exponents(),

@@ -1,16 +1,21 @@
-"""What one layer does to a single input and to small changes of it: ⟨σ²⟩, χ∥, χ⊥ and their slopes (PDLT §5.1, FACTS 2.6).
+"""What one layer does to a single input and to small changes of it: ⟨σ²⟩, χ∥, χ⊥ and their slopes (PDLT §5.1, FACTS
+2.6).
 
     K' = C_b + C_W ⟨σ²⟩_K ,     χ∥ = C_W d⟨σ²⟩/dK ,     χ⊥ = C_W ⟨σ'²⟩_K ,     h = ½ dχ⊥/dK .
 
-All of these are averages of derivatives of F = σ² or F = σ'². With F⁽ᵐ⁾ the almost-everywhere derivative, J_j(k) the jump
-of F⁽ʲ⁾ at the kink k, and He the Hermite polynomials, integrating by parts m times gives the same number for every m:
+All of these are averages of derivatives of F = σ² or F = σ'². With F⁽ᵐ⁾ the almost-everywhere derivative, J_j(k) the
+jump of F⁽ʲ⁾ at the kink k, and He the Hermite polynomials, integrating by parts m times gives the same number for
+every m:
 
-    (d/dK)^{n/2} ⟨F⟩_K = 2^{−n/2} { ⟨F⁽ᵐ⁾ He_{n−m}(z/√K)⟩ K^{−(n−m)/2} + Σ_{j<m} Σ_k J_j(k) φ_K(k) He_{n−1−j}(k/√K) K^{−(n−1−j)/2} } .
+    (2 d/dK)^{n/2} ⟨F⟩_K = ⟨F⁽ᵐ⁾ He_{n−m}(z/√K)⟩ K^{−(n−m)/2}
+                           + Σ_{j<m} Σ_k J_j(k) φ_K(k) He_{n−1−j}(k/√K) K^{−(n−1−j)/2} .
 
-m = 1 has no cancellation for K ≳ 1 and m = n none for K → 0 (m = 0, the textbook ⟨σ²(z²−K)⟩/2K², loses a factor K in the
-first and is safe only in between). Both are computed where K is small and the one with the smaller error is given. (For
-d²⟨σ²⟩/dK², n = 4, m = 2 takes the place of m = 1: the factor z³ of the latter blows up the rounding of σ' where it is nearly 0.)
-The jumps make the formula right for every σ: for a discontinuous one, ⟨zσσ'⟩/K alone would miss the delta function in σ'.
+m = 1 has no cancellation for K ≳ 1 and m = n none for K → 0 (m = 0, the textbook ⟨σ²(z²−K)⟩/2K², loses a factor K in
+the first and is safe only in between). Both are computed where K is small and the one with the smaller error is
+given. (For d²⟨σ²⟩/dK², n = 4, m = 2 takes the place of m = 1: the factor z³ of the latter blows up the rounding of σ'
+where it is nearly 0.)
+The jumps make the formula right for every σ: for a discontinuous one, ⟨zσσ'⟩/K alone would miss the delta function in
+    σ'.
 """
 
 import math
@@ -33,10 +38,11 @@ _EPS = float(np.finfo(float).eps)
 class Susceptibility:
     """Single-input averages at kernels K, each an `Estimate` (value and absolute error) of the shape of K, for C_W = 1.
 
-    Multiply by C_W: χ∥ = C_W · `parallel`, χ⊥ = C_W · `perp`. Of leading order in 1/n. At K = 0 they are limits, which may be infinite.
+    Multiply by C_W: χ∥ = C_W · `parallel`, χ⊥ = C_W · `perp`. Of leading order in 1/n. At K = 0 they are limits,
+        which may be infinite.
 
-    `jumps` lists the points where σ itself jumps. There σ' is a delta function whose square has no average: χ⊥ does not exist and
-    `perp` is NaN with infinite error.
+    `jumps` lists the points where σ itself jumps. There σ' is a delta function whose square has no average: χ⊥ does
+    not exist and `perp` is NaN with infinite error.
     """
 
     K: np.ndarray
@@ -48,7 +54,8 @@ class Susceptibility:
 
 @dataclass(frozen=True, eq=False)
 class Slopes:
-    """How the susceptibilities change with K, for C_W = 1: dχ∥/dK = C_W · `parallel`, dχ⊥/dK = 2h = C_W · `perp` (FACTS 2.6, 2.7)."""
+    """How the susceptibilities change with K, for C_W = 1: dχ∥/dK = C_W · `parallel`, dχ⊥/dK = 2h = C_W · `perp`
+    (FACTS 2.6, 2.7)."""
 
     K: np.ndarray
     parallel: Estimate
@@ -75,7 +82,8 @@ def susceptibility(activation: Activation, K: np.ndarray | float) -> Susceptibil
     table = _table(activation, K, jumps, _averages_by_parts, (("square", 0), ("square", 1), ("slope", 0)))
     if jumps.of_sigma:
         table[2, 0], table[2, 1] = np.nan, np.inf
-    return Susceptibility(K, *(Estimate(value, error, "line") for value, error in table), jumps=jumps.of_sigma)
+    mean_square, parallel, perp = (Estimate(value, error, "line") for value, error in table)
+    return Susceptibility(K, mean_square, parallel, perp, jumps.of_sigma)
 
 
 def slopes(activation: Activation, K: np.ndarray | float) -> Slopes:
@@ -88,7 +96,8 @@ def slopes(activation: Activation, K: np.ndarray | float) -> Slopes:
     table = _table(activation, K, jumps, _slopes_by_parts, (("square", 2), ("slope", 1)))
     if jumps.of_sigma:
         table[1, 0], table[1, 1] = np.nan, np.inf
-    return Slopes(K, *(Estimate(value, error, "line") for value, error in table))
+    parallel, perp = (Estimate(value, error, "line") for value, error in table)
+    return Slopes(K, parallel, perp)
 
 
 class _Jumps:

@@ -1,7 +1,9 @@
-"""⟨σ²⟩, d⟨σ²⟩/dK and ⟨σ'²⟩ on a logarithmic grid of kernels: where roots are looked for and what phase diagrams interpolate."""
+"""⟨σ²⟩, d⟨σ²⟩/dK and ⟨σ'²⟩ on a logarithmic grid of kernels: where roots are looked for and what phase diagrams
+interpolate."""
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -12,10 +14,11 @@ from finitewidth.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """g = ⟨σ²⟩, g' = d⟨σ²⟩/dK and p = ⟨σ'²⟩ (for C_W = 1) at increasing K > 0, with absolute errors; p is NaN where σ jumps.
+    """g = ⟨σ²⟩, g' = d⟨σ²⟩/dK and p = ⟨σ'²⟩ (for C_W = 1) at increasing K > 0, with absolute errors; p is NaN where σ
+    jumps.
 
-    `overflows_above` is the kernel above which the averages leave float64 or cannot be resolved, or None. The grid ends there; it
-    begins later than asked where σ loses its digits near 0.
+    `overflows_above` is the kernel above which the averages leave float64 or cannot be resolved, or None. The grid
+    ends there; it begins later than asked where σ loses its digits near 0.
     """
 
     K: np.ndarray
@@ -28,8 +31,13 @@ class Table:
     overflows_above: float | None
 
 
+PER_DECADE = 16
+WIDE = (1e-8, 1e6)
+
+
+@lru_cache(maxsize=64)
 def moment_table(activation: Activation, K_range: tuple[float, float], per_decade: int) -> Table:
-    """The averages on a uniform grid of log K over `K_range`, cut off where they overflow.
+    """The averages on a uniform grid of log K over `K_range`, cut off where they overflow; kept for those used last.
 
     Raises
         InputError: `K_range` not increasing and positive, or no kernel in it at which the averages are finite.
@@ -80,15 +88,13 @@ def _longest_finite(activation: Activation, run: np.ndarray) -> int:
 
 
 def _join(parts: list[Susceptibility], overflows_above: float | None) -> Table:
-    columns = [
-        np.concatenate([column(part) for part in parts])
-        for column in (
-            lambda s: s.K,
-            lambda s: s.mean_square.value,
-            lambda s: s.parallel.value,
-            lambda s: s.perp.value,
-            lambda s: s.parallel.error,
-            lambda s: s.perp.error,
-        )
-    ]
-    return Table(*columns, jumps=parts[0].jumps, overflows_above=overflows_above)
+    return Table(
+        K=np.concatenate([s.K for s in parts]),
+        mean_square=np.concatenate([s.mean_square.value for s in parts]),
+        parallel=np.concatenate([s.parallel.value for s in parts]),
+        perp=np.concatenate([s.perp.value for s in parts]),
+        parallel_error=np.concatenate([s.parallel.error for s in parts]),
+        perp_error=np.concatenate([s.perp.error for s in parts]),
+        jumps=parts[0].jumps,
+        overflows_above=overflows_above,
+    )

@@ -4,8 +4,9 @@ Write σ(z)² = Σ_n c_n^± zⁿ on either side of 0. Since z = √K x,
 
     ⟨σ²⟩_K = Σ_n G_n K^{n/2} ,     G_n = E|x|ⁿ (c_n^+ + (−1)ⁿ c_n^−) / 2 ,     E|x|ⁿ = 2^{n/2} Γ((n+1)/2) / √π .
 
-For σ smooth at 0 the odd terms vanish and this is the series of FACTS 3.3. For σ with a kink or a jump of curvature at 0 (ELU,
-SELU, softsign) the odd terms stay: the recursion is a series in √K, and depth enters through other exponents.
+For σ smooth at 0 the odd terms vanish and this is the series of FACTS 3.3. For σ with a kink or a jump of curvature
+at 0 (ELU, SELU, softsign) the odd terms stay: the recursion is a series in √K, and depth enters through other
+exponents.
 """
 
 import math
@@ -29,8 +30,8 @@ def one_sided_derivatives(activation: Activation, order: int) -> np.ndarray:
     derivatives = activation.evaluate(step, tuple(range(order + 1))).T.copy()
     if not np.all(np.isfinite(derivatives)):
         raise InputError(
-            f"activation {activation.name!r} has no finite derivatives at 0 up to order {order}; write it so that automatic "
-            "differentiation works there (two nested `jnp.where`, one to keep each branch finite)"
+            f"activation {activation.name!r} has no finite derivatives at 0 up to order {order}; write it so that "
+            "automatic differentiation works there (two nested `jnp.where`, one to keep each branch finite)"
         )
     derivatives[:, :-1] -= step[:, None] * derivatives[:, 1:]  # so that σ(0) is 0, not 1e-30
     return derivatives
