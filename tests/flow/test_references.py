@@ -30,14 +30,21 @@ def test_flow_is_right_to_1e_10(problem: Flow, result, name: str) -> None:
 @pytest.mark.parametrize("name", ["K", "Theta"])
 def test_error_is_honest(problem: Flow, result, name: str) -> None:
     exact = getattr(problem, name)
-    stated = HONEST * result[f"{name}_error"].values + 4 * np.finfo(float).eps * np.abs(exact)
+    stated = HONEST * stated_error(result, name) + 4 * np.finfo(float).eps * np.abs(exact)
     assert np.all(np.abs(result[name].values - exact) <= stated)
 
 
 @pytest.mark.parametrize("name", ["K", "Theta"])
 def test_error_is_not_an_excuse(problem: Flow, result, name: str) -> None:
     exact = getattr(problem, name)
-    assert np.max(off(exact + result[f"{name}_error"].values, exact)) <= 10 * TOLERANCE
+    # a bound that adds up layer by layer grows with depth
+    allowed = 10 * TOLERANCE * np.maximum(1, np.array(problem.layers) / 100)
+    assert np.all(off(exact + stated_error(result, name), exact) <= allowed[:, None, None])
+
+
+def stated_error(result, name: str) -> np.ndarray:
+    """The error of every entry, also where it is stated by layer."""
+    return result[f"{name}_error"].broadcast_like(result[name]).values
 
 
 def off(values: np.ndarray, exact: np.ndarray) -> np.ndarray:
