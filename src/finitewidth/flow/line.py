@@ -1,0 +1,94 @@
+r"""The flow of single inputs: K, Θ, χ∥, χ⊥ and the single-input vertex V, layer by layer (PDLT ch. 4, 5, 8; FACTS §2.6).
+
+    K' = C_b + C_W⟨σ²⟩ ,   Θ' = λ_b + λ_W⟨σ²⟩ + χ⊥Θ ,   V' = C_W²(⟨σ⁴⟩ − ⟨σ²⟩²) + r χ∥² V ,   r = n_ℓ/n_{ℓ−1}
+    χ∥ = C_W d⟨σ²⟩/dK ,    χ⊥ = C_W⟨σ'²⟩ .
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from finitewidth.activations import Activation
+from finitewidth.architecture import MLP
+from finitewidth.errors import InputError
+from finitewidth.gaussian.tables import NotTabulable, line_moments, line_table
+
+_FLOOR, _CEILING = 1e-290, 1e290
+
+
+@dataclass(frozen=True)
+class LineFlow:
+    """Single-input quantities at layers 1 … L, each of shape (L, N).
+
+    K, Theta, V, chi_parallel, chi_perp as in the module's equations; `moments` (L, 4, N): ⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩ at each
+    layer; `relative_error` (L,): accumulated relative error of K.
+    """
+
+    K: np.ndarray
+    Theta: np.ndarray
+    V: np.ndarray
+    chi_parallel: np.ndarray
+    chi_perp: np.ndarray
+    moments: np.ndarray
+    moment_error: np.ndarray
+    steepest: np.ndarray
+
+
+def line_flow(net: MLP, x2: np.ndarray) -> LineFlow:
+    """Push |x|²/n_0 of each input, shape (N,), through all layers.
+
+    Raises
+        InputError: naming the layer at which K leaves the range of float64.
+    """
+    L, N = net.depth, len(x2)
+    C_b, C_W, l_b, l_W = (net.per_layer(name) for name in ("C_b", "C_W", "lambda_b", "lambda_W"))
+    K, Theta, V = (np.zeros((L, N)) for _ in range(3))
+    moments = np.zeros((L, 4, N))
+    moment_error, steepest = np.zeros(L), np.zeros(L)
+    K[0], Theta[0] = C_b[0] + C_W[0] * x2, l_b[0] + l_W[0] * x2
+    for layer in range(L):
+        _check_range(net, K[layer], layer + 1)
+        moments[layer], moment_error[layer] = single_input_moments(net.activation, K[layer], layer + 1)
+        if layer + 1 == L:
+            break
+        m, s, dm, m4 = moments[layer]
+        K[layer + 1] = C_b[layer + 1] + C_W[layer + 1] * m
+        with np.errstate(over="ignore", invalid="ignore"):
+            Theta[layer + 1] = l_b[layer + 1] + l_W[layer + 1] * m + C_W[layer + 1] * s * Theta[layer]
+            ratio = net.widths[layer] / net.widths[layer - 1] if layer else 0.0
+            V[layer + 1] = C_W[layer + 1] ** 2 * ((m4 - m * m) + ratio * dm * dm * V[layer])
+        steepest[layer + 1] = np.max(C_W[layer + 1] * np.maximum(np.abs(dm), s) * K[layer] / K[layer + 1])
+    entered = np.concatenate([C_W[1:], C_W[-1:]])[:, None]
+    return LineFlow(K, Theta, V, entered * moments[:, 2], entered * moments[:, 1], moments, moment_error, steepest)
+
+
+def single_input_moments(activation: Activation, K: np.ndarray, layer: int = 1) -> tuple[np.ndarray, float]:
+    """⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩ at kernels K > 0, shape (4, *K.shape), and their largest relative error."""
+    if activation.closed_form is not None and activation.closed_form[0] == "piecewise_linear":
+        minus, plus = activation.closed_form[1]
+        A2, A4 = 0.5 * (minus**2 + plus**2), 0.5 * (minus**4 + plus**4)
+        with np.errstate(over="ignore"):
+            return np.stack([A2 * K, A2 * np.ones_like(K), A2 * np.ones_like(K), 3 * A4 * K * K]), 4 * np.finfo(float).eps
+    try:
+        try:
+            table = line_table(activation, K)
+            return table.moments(K), float(table.error[:2].max())
+        except NotTabulable:
+            estimate = line_moments(activation, K)
+            relative = np.abs(estimate.error[:2]) / np.maximum(np.abs(estimate.value[:2]), np.finfo(float).tiny)
+            return estimate.value, float(relative.max())
+    except InputError as error:
+        raise InputError(f"`activation` {activation.name}, layer {layer}, K = {K.max():.4g}: {error}") from error
+
+
+def _check_range(net: MLP, K: np.ndarray, layer: int) -> None:
+    if not np.all(np.isfinite(K)) or K.max() > _CEILING:
+        raise InputError(
+            f"the kernel leaves float64 at layer {layer} (K = {K.max():.3g}): the signal explodes under {net.activation.name} with "
+            f"C_W = {net.per_layer('C_W')[layer - 1]:.6g}; use a smaller `C_W` or fewer layers"
+        )
+    if K.min() < _FLOOR:
+        raise InputError(
+            f"the kernel leaves float64 at layer {layer} (K = {K.min():.3g}): the signal dies under {net.activation.name} with "
+            f"C_W = {net.per_layer('C_W')[layer - 1]:.6g}; use a larger `C_W`, a positive `C_b`, or fewer layers"
+        )

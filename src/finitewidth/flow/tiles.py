@@ -1,0 +1,157 @@
+r"""K and Θ of all pairs of samples, tile by tile: each tile goes through all layers while it is in cache.
+
+A pair of samples (α, β) needs only its own kernel, the two diagonal kernels and Θ_αβ from the layer before. So N × N
+matrices never travel between memory and processor more than once, half of them is never computed (the kernels are
+symmetric), and all cores work on different tiles.
+
+The state of a pair is its complement w = 1 − |ρ| and sign s, with ρ = K_αβ/√(K_αα K_ββ). One layer takes it to
+
+    R' (1 − s ρ') = R' − s (C_b + C_W F(|ρ| = 1)) + s C_W D(w) ,      R' = √(K'_αα K'_ββ) ,
+
+in which the first two terms vanish for equal kernels, so that w keeps its relative accuracy on the way to w = 0.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from finitewidth.gaussian.closed_forms import PairAverages
+from finitewidth.gaussian.polar import one_blas_thread
+from finitewidth.precision import float64
+
+
+class LayerConstants(NamedTuple):
+    """C_b, C_W, λ_b, λ_W of the layer that is entered; arrays over layers."""
+
+    C_b: Any
+    C_W: Any
+    lambda_b: Any
+    lambda_W: Any
+
+
+class PairState(NamedTuple):
+    """One tile of pairs: complement w = 1 − |ρ|, sign of ρ, and Θ."""
+
+    w: Array
+    s: Array
+    Theta: Array
+
+
+class FirstLayer(NamedTuple):
+    """What a tile starts from: x·x'/n_0, and complements that are known better than from it (−1 where they are not)."""
+
+    inner: Any
+    refined: Any
+
+
+def enter(first: FirstLayer, a: Array, b: Array, h: LayerConstants) -> PairState:
+    """The state at layer 1 from x·x'/n_0 and the kernels of the two sides."""
+    rho = (h.C_b + h.C_W * first.inner) / (jnp.sqrt(a)[:, None] * jnp.sqrt(b))
+    w = jnp.clip(1.0 - jnp.abs(rho), 0.0, 1.0)
+    w = jnp.where(first.refined >= 0, first.refined, w)
+    return PairState(w, jnp.where(rho < 0, -1.0, 1.0), h.lambda_b + h.lambda_W * first.inner)
+
+
+def correlation_step(
+    averages: PairAverages, w: Array, s: Array, first: tuple[Array, Array], second: tuple[Array, Array], C_b: Array, C_W: Array, homogeneous: Array
+) -> tuple[Array, Array]:
+    """(w, s) of the next layer.
+
+    `first`, `second`: kernels of the two sides at this layer and at the next, shape (tile,) each. `homogeneous`: A₂ = ⟨σ²⟩/K of
+    a scale-invariant σ, else 0.
+    """
+    (a, a2), (b, b2) = (first[0][:, None], first[1][:, None]), (second[0], second[1])
+    R2 = jnp.sqrt(a2) * jnp.sqrt(b2)
+    gap = R2 - s * (C_b + C_W * averages.collinear)
+    # exact where both sides of the difference are the same number
+    gap = jnp.where((a == b) & (s > 0), 0.0, jnp.maximum(gap, 0.0))
+    # scale-invariant σ: R'² − (C_b + C_W A₂ √(ab))² = C_b C_W A₂ (√a − √b)²
+    spread = C_b * C_W * homogeneous * (jnp.sqrt(a) - jnp.sqrt(b)) ** 2 / (R2 + C_b + C_W * jnp.abs(averages.collinear))
+    gap = jnp.where((homogeneous > 0) & (s > 0), spread, gap)
+    complement = jnp.clip((gap + s * C_W * averages.D) / R2, 0.0, 2.0)
+    crossed = complement > 1.0
+    return jnp.where(crossed, 2.0 - complement, complement), jnp.where(crossed, -s, s)
+
+
+def run_tile(
+    averages: Callable[..., PairAverages],
+    first: FirstLayer,
+    K: tuple[Array, Array],
+    shared: Any,
+    sides: tuple[Any, Any],
+    hyper: LayerConstants,
+    homogeneous: Array,
+    *,
+    keep: bool,
+) -> tuple[Array, Array, Array]:
+    """K and Θ of one tile: of all layers, shape (L, tile, tile), or (`keep=False`) of the last, shape (1, tile, tile).
+
+    Third, the smallest complement at layer 1 that came from an inner product: where that cannot resolve it, the tile is run again.
+    """
+
+    def kernel(state: PairState, a: Array, b: Array) -> Array:
+        return state.s * (1.0 - state.w) * (jnp.sqrt(a)[:, None] * jnp.sqrt(b))
+
+    def step(state: PairState, inputs: Any) -> tuple[PairState, Any]:
+        layer, sides, (a, a2), (b, b2), h = inputs
+        found = averages(layer, *sides, state.w, state.s)
+        w, s = correlation_step(found, state.w, state.s, (a, a2), (b, b2), h.C_b, h.C_W, homogeneous)
+        # the collinear value is a better F than R'(1 − w) only before C_b and C_W enter
+        F = found.collinear - found.D
+        Theta = h.lambda_b + h.lambda_W * F + h.C_W * found.S * state.Theta
+        state = PairState(w, s, Theta)
+        return state, (kernel(state, a2, b2), Theta) if keep else None
+
+    layer, constants = shared
+    averages = partial(averages, constants)
+    state = enter(first, K[0][0], K[1][0], jax.tree.map(lambda h: h[0], hyper))
+    closest = jnp.where(first.refined >= 0, 1.0, state.w).min()
+    start = kernel(state, K[0][0], K[1][0]), state.Theta
+    pairs = tuple((k[:-1], k[1:]) for k in K)
+    last, steps = jax.lax.scan(step, state, (layer, sides, *pairs, jax.tree.map(lambda h: h[1:], hyper)))
+    if not keep:
+        return kernel(last, K[0][-1], K[1][-1])[None], last.Theta[None], closest
+    K_all, Theta_all = (jnp.concatenate([s[None], rest]) for s, rest in zip(start, steps, strict=True))
+    return K_all, Theta_all, closest
+
+
+def tile_size(n: int) -> int:
+    """Samples a tile: near 100, a multiple of 8 (few shapes are ever compiled), with little padding."""
+    if n <= 128:
+        return max(8, 8 * -(-n // 8))
+    tiles = -(-n // 112)
+    return 8 * -(-(-(-n // tiles)) // 8)
+
+
+def each_tile(
+    work: Callable[[int, int], tuple[np.ndarray, np.ndarray]], tiles: int, progress: Callable[[int, int], None] | None
+) -> Iterator[tuple[int, int, tuple[np.ndarray, np.ndarray]]]:
+    """`work(i, j)` for all i ≤ j on all cores, as they finish. Stops cleanly when interrupted."""
+    pairs = [(i, j) for i in range(tiles) for j in range(i, tiles)]
+
+    def in_double_precision(i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
+        with float64():
+            return work(i, j)
+
+    # each core works on its own tile; BLAS threads inside a tile would only wait for one another
+    with one_blas_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        running = {pool.submit(in_double_precision, i, j): (i, j) for i, j in pairs}
+        try:
+            for done, future in enumerate(as_completed(running), start=1):
+                i, j = running.pop(future)
+                yield i, j, future.result()
+                if progress is not None:
+                    progress(done, len(pairs))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+compiled_tile = jax.jit(run_tile, static_argnums=(0,), static_argnames=("keep",))

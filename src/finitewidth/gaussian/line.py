@@ -1,0 +1,102 @@
+"""⟨f(z)⟩_K for one Gaussian variable: adaptive Gauss–Legendre panels that know where the difficulties are.
+
+Written z = √K x with x standard normal, two lengths compete: the Gaussian lives at |x| ~ 1, the activation changes at
+|z| ~ 1, that is at |x| ~ 1/√K. Panels that double in length from the smaller of the two outwards resolve both, for any K
+from 1e-12 to 1e12, with a number of nodes that grows like log K: on a panel [x, 2x] a function whose singularities lie at the
+origin or on the imaginary axis (tanh: z = ±iπ/2) converges like 5.8^(−2·nodes). Panels also end at the kinks. Whatever is
+still not resolved, a feature far from the origin, is found by comparing two rules and halved until they agree.
+
+(Gauss–Hermite, the textbook choice, sees one length only: 200 nodes are off by 2 % for tanh at K = 100.)
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from finitewidth.errors import InputError
+from finitewidth.gaussian.estimate import Estimate
+
+Integrand = Callable[[np.ndarray], np.ndarray]
+
+_REACH = 38.0  # exp(−38²/2) is the smallest normal float64
+_OUTER = (1.0, 2.0, 3.0, 4.25, 6.0, 9.0, 13.0, 19.0, 27.0, _REACH)
+_FINE, _COARSE = np.polynomial.legendre.leggauss(20), np.polynomial.legendre.leggauss(14)
+_MOST_PANELS = 4000
+
+
+def average(f: Integrand, K: np.ndarray | float, *, kinks: tuple[float, ...] = (), rtol: float = 1e-13) -> Estimate:
+    """⟨f(z)⟩_K for z ~ N(0, K).
+
+    Arguments
+        f: a NumPy function of an array z; returns an array whose trailing axes are those of z (leading axes: several functions).
+        K: variances ≥ 0, a number or an array.
+        kinks: points where f is not smooth.
+        rtol: relative accuracy aimed at, per function.
+
+    Returns
+        an `Estimate` of shape (*functions, *K.shape), with the absolute error.
+
+    Raises
+        InputError: if f is not finite where the Gaussian has weight, or cannot be resolved.
+    """
+    K = np.asarray(K, dtype=np.float64)
+    std = np.sqrt(K.ravel())
+    away = [k for k in kinks if k != 0.0]
+    groups = [std[i : i + 1] for i in range(std.size)] if away else [std]
+    parts = [_average(f, group, away, rtol) for group in groups]
+    value, error = (np.concatenate(p, axis=-1) for p in zip(*parts, strict=True))
+    return Estimate(value.reshape(*value.shape[:-1], *K.shape), error.reshape(*value.shape[:-1], *K.shape), "line")
+
+
+def _average(f: Integrand, std: np.ndarray, kinks: list[float], rtol: float) -> tuple[np.ndarray, np.ndarray]:
+    todo = _panels(float(std.max()), [k / std[0] for k in kinks if std[0] > 0])
+    value = error = scale = None
+    while len(todo):
+        fine, coarse, size = _panel_sums(f, std, todo)
+        difference = np.abs(fine - coarse)
+        total = fine.sum(-1) + (0 if value is None else value)
+        weight = size.sum(-1) + (0 if scale is None else scale)
+        # a function that averages to zero by symmetry is resolved against the average of its modulus
+        goal = rtol * np.maximum(np.abs(total), 1e-2 * weight)[..., None] + np.finfo(float).tiny
+        good = np.all((difference <= goal / 20) | (difference <= 8 * np.finfo(float).eps * size), axis=tuple(range(fine.ndim - 1)))
+        too_short = (todo[:, 1] - todo[:, 0]) <= 1e-14 * np.maximum(1e-3, np.abs(todo).max(1))
+        done = good | too_short
+        value = fine[..., done].sum(-1) + (0 if value is None else value)
+        error = difference[..., done].sum(-1) + (0 if error is None else error)
+        scale = size[..., done].sum(-1) + (0 if scale is None else scale)
+        rest = todo[~done]
+        if len(rest) > _MOST_PANELS:
+            raise InputError("the average over the Gaussian cannot be resolved: the function oscillates or jumps at too many places")
+        middle = rest.mean(1)
+        todo = np.concatenate([np.stack([rest[:, 0], middle], 1), np.stack([middle, rest[:, 1]], 1)])
+    assert value is not None and error is not None and scale is not None
+    return value, error + 4 * np.finfo(float).eps * scale
+
+
+def _panels(std: float, kinks: list[float]) -> np.ndarray:
+    """Panels in x, shape (panels, 2): doubling outwards from min(1, 1/√K), ended at the kinks."""
+    doublings = max(1, int(np.ceil(np.log2(max(std, 1.0)))) + 2)
+    positive = np.concatenate([2.0 ** -np.arange(doublings, 0, -1.0), _OUTER])
+    edges = np.concatenate([-positive[::-1], [0.0], positive, [k for k in kinks if abs(k) < _REACH]])
+    edges = np.unique(edges)
+    return np.stack([edges[:-1], edges[1:]], 1)
+
+
+def _panel_sums(f: Integrand, std: np.ndarray, panels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each panel's integral by the fine rule, by the coarse rule, and that of |f|: shape (*functions, K, panels)."""
+    nodes = np.concatenate([_FINE[0], _COARSE[0]])
+    half = 0.5 * (panels[:, 1] - panels[:, 0])[:, None]
+    x = panels.mean(1)[:, None] + half * nodes
+    density = half * np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
+    z = std[:, None, None] * x
+    with np.errstate(over="ignore", invalid="ignore"):
+        integrand = f(z) * density
+    if not np.all(np.isfinite(integrand)):
+        at = z.ravel()[np.argmin(np.isfinite(integrand.reshape(-1, z.size)).all(0))]
+        raise InputError(
+            f"the function is not finite at z = {at:.6g}, where a Gaussian of variance {std.max() ** 2:.6g} still has weight; "
+            "use a smaller kernel (smaller inputs, C_b or C_W) or a function that stays finite"
+        )
+    n = len(_FINE[0])
+    fine = integrand[..., :n] @ _FINE[1]
+    return fine, integrand[..., n:] @ _COARSE[1], np.abs(integrand[..., :n]) @ _FINE[1]

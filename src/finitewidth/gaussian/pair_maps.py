@@ -1,0 +1,286 @@
+r"""How a layer averages over pairs: one interface, whatever is known of the activation.
+
+A `PairMap` turns kernels a, b and correlation ρ = s(1 − w) into F = ⟨σσ⟩, D = F(|ρ| = 1) − F and S = ⟨σ'σ'⟩, for a tile
+of pairs at once, as a JAX program. What it needs for each layer and each sample is prepared before, outside JAX.
+Three maps exist: closed forms, Chebyshev tables, and piecewise polynomials; `pair_map` chooses.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.polynomial import chebyshev
+
+from finitewidth.activations import Activation
+from finitewidth.gaussian.closed_forms import FORMS, PairAverages, PairForm, angle
+from finitewidth.gaussian.tables import PairTable, chebyshev_nodes, pair_table
+
+Tiles = Sequence[np.ndarray]
+"""Sample indices of each tile, all of one length."""
+
+
+class PairMap(Protocol):
+    """What the layers share, what belongs to a tile, and the averages of a tile of pairs."""
+
+    errors: np.ndarray
+    """Relative error of the averages, by layer."""
+
+    function: Callable[..., PairAverages]
+    """(constants, layer, first tile, second tile, w, s) → the averages of all pairs of two tiles at one layer.
+
+    A JAX program; the same object for the same activation, so that it is compiled once."""
+
+    def layers(self) -> tuple[Any, Any]:
+        """Arrays with a leading layer axis, the same for every pair; and constants without one."""
+
+    def tile(self, index: int) -> Any:
+        """Arrays with a leading layer axis, for the samples of one tile."""
+
+
+class ClosedFormMap:
+    """Averages in closed form: nothing to prepare but the kernels themselves."""
+
+    def __init__(self, form: PairForm, K: np.ndarray, tiles: Tiles) -> None:
+        self.function, self.K, self.tiles = _of_kernels(form), K, tiles
+        self.errors = np.full(len(K), 4 * np.finfo(float).eps)
+
+    def layers(self) -> tuple[Any, Any]:
+        return (), ()
+
+    def tile(self, index: int) -> Any:
+        return self.K[:, self.tiles[index]]
+
+
+@lru_cache(maxsize=None)
+def _of_kernels(form: PairForm) -> Callable[..., PairAverages]:
+    def function(constants: Any, layer: Any, first: Array, second: Array, w: Array, s: Array) -> PairAverages:
+        return form(first[:, None], second[None, :], w, s)
+
+    return function
+
+
+@lru_cache(maxsize=None)
+def closed_form(name: str, parameters: tuple[float, ...]) -> PairForm:
+    """The closed form of that name; the same object every time."""
+    return FORMS[name](*parameters)
+
+
+_NEGLIGIBLE = 2e-14  # of the largest coefficient of a series
+_BLOCK = 8  # Chebyshev terms evaluated per step of the loop
+
+
+class TableMap:
+    """Averages from `PairTable`: three Chebyshev series, of which the one in the kernels is first reduced to each tile.
+
+    Samples are sorted by kernel, so that log K varies little within a tile and a few local terms suffice. The local basis
+    of a tile is x^0 … x^{q−1} in T_r; its transfer matrix from the table's basis is exact interpolation at q nodes.
+    """
+
+    def __init__(self, activation: Activation, K: np.ndarray, moments: np.ndarray, tiles: Tiles) -> None:
+        self.K, self.tiles = K, tiles
+        self.m, self.s = moments[:, 0], moments[:, 1]
+        self.tables = [pair_table(activation, k) for k in K]
+        self.errors = np.array([t.error for t in self.tables])
+        self.function = _TABLE_FUNCTIONS[activation.parity]
+        self._prepare_local_bases()
+
+    def _prepare_local_bases(self) -> None:
+        """First from the table's window to the range of these samples, then from there to each tile."""
+        u = np.log(self.K)
+        outer = u.min(1), u.max(1)
+        reduced = [_restricted(t, low, high) for t, low, high in zip(self.tables, *outer, strict=True)]
+        p = max(r[0].shape[-1] for r in reduced)
+        k = _BLOCK * max(-(-t.size[0] // _BLOCK) for t in self.tables)
+        signs = len(self.tables[0].signs)
+        self.coefficients = np.zeros((len(u), signs, 2, k, p, p))
+        self.collinear = np.zeros((len(u), signs, p, p))
+        for layer, (series, edge) in enumerate(reduced):
+            n = edge.shape[-1]
+            self.coefficients[layer, :, :, : series.shape[2], :n, :n] = series
+            self.collinear[layer, :, :n, :n] = edge
+        low = np.stack([u[:, t].min(1) for t in self.tiles], 1)
+        high = np.stack([u[:, t].max(1) for t in self.tiles], 1)
+        self.center, self.half = 0.5 * (low + high), np.maximum(0.5 * (high - low), 1e-9)
+        center, half = 0.5 * (outer[0] + outer[1])[:, None], np.maximum(0.5 * (outer[1] - outer[0]), 1e-9)[:, None]
+        nodes = chebyshev_nodes(p)
+        basis = chebyshev.chebvander(((self.center - center)[..., None] + self.half[..., None] * nodes) / half[..., None], p - 1)
+        self.transfer = np.einsum("rq,ltqp->ltpr", _interpolation(p), basis)
+        # all tiles of a map share one number of local terms, the most that any of them needs
+        self.q = max(
+            _needed(np.einsum("sfkPp,tPq->sfkpqt", c, transfer, optimize=True), 4)
+            for c, transfer in zip(self.coefficients, self.transfer, strict=True)
+        )
+        self.transfer = self.transfer[..., : self.q]
+
+    def layers(self) -> tuple[Any, Any]:
+        blocks = np.array([-(-t.size[0] // _BLOCK) for t in self.tables])
+        angular = np.array([t.coordinate.angular for t in self.tables])
+        bend = np.array([t.coordinate.bend for t in self.tables])
+        return (self.coefficients, self.collinear, blocks, angular, bend), ()
+
+    def tile(self, index: int) -> Any:
+        samples = self.tiles[index]
+        K = self.K[:, samples]
+        x = (np.log(K) - self.center[:, index, None]) / self.half[:, index, None]
+        local = np.moveaxis(chebyshev.chebvander(np.clip(x, -1, 1), self.q - 1), 2, 1)  # (layer, q, sample)
+        root_m, root_s = np.sqrt(self.m[:, samples]), np.sqrt(self.s[:, samples])
+        return self.transfer[:, index], local, root_m, np.sqrt(K) * root_s, root_s
+
+
+def _table_averages(
+    constants: Any, layer: Any, first: Any, second: Any, w: Array, s: Array, *, parity: str
+) -> PairAverages:
+    coefficients, collinear, blocks, angular, bend = layer
+    v = _coordinate(w, angular, bend)
+    F1, Q, S = _series(coefficients[0], collinear[0], first, second, v, blocks)
+    if parity == "odd":
+        F1, Q = s * F1, s * Q
+    elif parity == "even":
+        S = s * S
+    else:
+
+        def with_negative(_: None) -> tuple[Array, Array, Array]:
+            negative = _series(coefficients[1], collinear[1], first, second, v, blocks)
+            return tuple(jnp.where(s > 0, p, n) for p, n in zip((F1, Q, S), negative, strict=True))  # type: ignore[return-value]
+
+        F1, Q, S = jax.lax.cond(jnp.any(s < 0), with_negative, lambda _: (F1, Q, S), None)
+    (_, _, root_m, root_Ks, root_s), (_, _, root_n, root_Kt, root_t) = first, second
+    edge = F1 * root_m[:, None] * root_n
+    D = w * Q * root_Ks[:, None] * root_Kt
+    return PairAverages(edge - D, edge, D, S * root_s[:, None] * root_t)
+
+
+_TABLE_FUNCTIONS = {parity: partial(_table_averages, parity=parity) for parity in ("odd", "even", "none")}
+
+
+def _interpolation(n: int) -> np.ndarray:
+    """From values at the n Chebyshev nodes to Chebyshev coefficients, shape (n, n)."""
+    return np.linalg.inv(chebyshev.chebvander(chebyshev_nodes(n), n - 1))
+
+
+def _restricted(table: PairTable, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """The series and the collinear values of a table in Chebyshev polynomials of [low, high] ∋ log K, as short as they can be."""
+    n = table.size[1]
+    at = 0.5 * (low + high) + 0.5 * (high - low) * chebyshev_nodes(n)
+    transfer = (_interpolation(n) @ chebyshev.chebvander(table.window.to_unit(at), n - 1)).T
+    series = np.einsum("sfkPp,Pq,pr->sfkqr", table.coefficients, transfer, transfer, optimize=True)
+    edge = np.einsum("sPp,Pq,pr->sqr", table.collinear, transfer, transfer, optimize=True)
+    q = max(_needed(series, 3), _needed(edge, 1))
+    return series[..., :q, :q], edge[..., :q, :q]
+
+
+def _needed(coefficients: np.ndarray, axis: int) -> int:
+    size = np.abs(np.moveaxis(coefficients, axis, 0)).reshape(coefficients.shape[axis], -1).max(1)
+    return int(np.max(np.nonzero(size > _NEGLIGIBLE * size.max())[0])) + 1
+
+
+def _coordinate(w: Array, angular: Array, bend: Array) -> Array:
+    """`Coordinate.v`, chosen at run time."""
+    y = jax.lax.cond(angular, lambda w: 2 / np.pi * angle(w), lambda w: w, w)
+    return 1.0 - 2.0 * (1.0 + bend) * (y / (y + bend))
+
+
+def _series(
+    coefficients: Array, collinear: Array, first: Any, second: Any, v: Array, blocks: Array
+) -> tuple[Array, Array, Array]:
+    """F(|ρ| = 1), Q and S, normalised, of all pairs of two tiles: Σ_k T_k(v) Σ_qr C_kqr T_q(x_a) T_r(x_b)."""
+    (transfer_a, local_a, *_), (transfer_b, local_b, *_) = first, second
+    reduced = jnp.einsum("fkPp,Pq,pr->kfqr", coefficients, transfer_a, transfer_b, optimize="optimal")
+    edge = local_a.T @ (transfer_a.T @ collinear @ transfer_b) @ local_b
+    reduced, v, blocks = _zoom(reduced, v, blocks)
+    size = jnp.abs(reduced).max(axis=(0, 1))
+    needed = jnp.max(jnp.where(size > _NEGLIGIBLE * size.max(), jnp.arange(len(size)), 0).max(0)) + 1
+    widths = [n for n in _LOCAL_TERMS if n < len(size)] + [len(size)]
+    branches = [partial(_sum_series, terms=n) for n in widths]
+    branch = jnp.sum(needed > jnp.array(widths[:-1], dtype=int)) if len(widths) > 1 else 0
+    Q, S = jax.lax.switch(branch, branches, reduced, local_a, local_b, v, blocks)
+    return edge, Q, S
+
+
+_LOCAL_TERMS = (1, 2, 4, 6, 10)
+_ZOOM = 2 * _BLOCK
+_zoom_nodes, _zoom_inverse = chebyshev_nodes(_ZOOM), _interpolation(_ZOOM)
+
+
+def _zoom(reduced: Array, v: Array, blocks: Array) -> tuple[Array, Array, Array]:
+    """The series re-expanded on the interval of v that the tile occupies, where that takes fewer terms.
+
+    Correlations gather with depth, so a tile soon sees a small part of [−1, 1]. `reduced` (k, 2, q, r) is interpolated at a few
+    nodes of that interval; if the last coefficients are not negligible, the full series is kept.
+    """
+    low, high = v.min(), v.max()
+    center, half = 0.5 * (low + high), jnp.maximum(0.5 * (high - low), 1e-9)
+    at = jnp.clip(center + half * _zoom_nodes, -1.0, 1.0)
+    basis = jnp.cos(jnp.arange(reduced.shape[0])[:, None] * jnp.arccos(at))  # T_k at the nodes
+    local = jnp.einsum("nm,km,kfqr->nfqr", _zoom_inverse, basis, reduced, optimize="optimal")
+    size = jnp.abs(local).max(axis=(1, 2, 3))
+    negligible = _NEGLIGIBLE * size.max()
+    fits = (size[-2:].max() < 4 * negligible) & (blocks > 1)
+    local_blocks = jnp.where(size[_BLOCK:].max() < 4 * negligible, 1, 2)
+    padded = jnp.pad(local, ((0, max(0, reduced.shape[0] - _ZOOM)), (0, 0), (0, 0), (0, 0)))[: reduced.shape[0]]
+    use = fits & (local_blocks < blocks)
+    return (
+        jnp.where(use, padded, reduced),
+        jnp.where(use, (v - center) / half, v),
+        jnp.where(use, local_blocks, blocks),
+    )
+
+
+def _block_basis(terms: int) -> np.ndarray:
+    """T_k in the basis T_j(v) X^b with X = T_8(v), j < 8: shape (terms, terms/8, 8).
+
+    From T_{8b+j} = 2 T_{8b} T_j − T_{8b−j} and T_{8b} = T_b(X). Well conditioned, since only b = k/8 powers occur.
+    """
+    blocks = terms // _BLOCK
+    basis = np.zeros((terms, blocks, _BLOCK))
+    for k in range(terms):
+        b, j = divmod(k, _BLOCK)
+        power = chebyshev.cheb2poly(np.eye(blocks)[b])
+        basis[k, : len(power), j] = power if j == 0 or b == 0 else 2 * power
+        if j and b:
+            basis[k] -= basis[_BLOCK * b - j]
+    return basis
+
+
+def _sum_series(reduced: Array, local_a: Array, local_b: Array, v: Array, blocks: Array, *, terms: int) -> tuple[Array, Array]:
+    """Q and S of all pairs, with the first `terms` local functions of log K: Horner's rule in blocks of eight terms."""
+    basis = _block_basis(reduced.shape[0])
+    rows = jnp.einsum("kbj,kfqr,qi->bjrfi", basis, reduced[:, :, :terms, :terms], local_a[:terms], optimize="optimal")
+
+    def powers(v: Array) -> list[Array]:
+        t = [jnp.ones_like(v), v]
+        while len(t) <= _BLOCK:
+            t.append(2 * v * t[-1] - t[-2])
+        return t
+
+    def block(index: Array, total: Array) -> Array:
+        chunk = jax.lax.dynamic_index_in_dim(rows, blocks - 1 - index, keepdims=False)
+        *low, X = powers(v)
+        total = total * X
+        for j in range(_BLOCK):
+            term = chunk[j, 0][:, :, None] * local_b[0]
+            for r in range(1, terms):
+                term = term + chunk[j, r][:, :, None] * local_b[r]
+            total = total + term * low[j]
+        return total
+
+    total = jax.lax.fori_loop(0, blocks, block, jnp.zeros((2, *v.shape)))
+    return total[0], total[1]
+
+
+def pair_map(activation: Activation, K: np.ndarray, moments: np.ndarray, tiles: Tiles) -> PairMap:
+    """The best map for an activation at the kernels of every layer.
+
+    Arguments
+        K: kernels of the layers that are averaged over, shape (layers, samples).
+        moments: ⟨σ²⟩ and ⟨σ'²⟩ there, shape (layers, ≥ 2, samples).
+        tiles: sample indices of each tile.
+    """
+    if activation.closed_form is not None and activation.closed_form[0] in FORMS:
+        name, parameters = activation.closed_form
+        return ClosedFormMap(closed_form(name, parameters), K, tiles)
+    return TableMap(activation, K, moments, tiles)

@@ -1,0 +1,284 @@
+r"""Any activation as fast as a closed form: Chebyshev tables of the Gaussian kernel.
+
+The averages over a pair depend on three numbers only, the kernels a, b and the correlation. In u = log a, log b they are
+analytic in the strip |Im u| < π/2 for *every* σ that does not outgrow the Gaussian, kinks included, because √a enters only
+through the Gaussian weight. In the correlation they are analytic in ρ for a smooth σ, in the angle θ for a σ with a kink at
+the origin (there F ∋ θ³). So a product of Chebyshev polynomials in (log a, log b, ρ or θ) converges geometrically, and one
+small table per activation and range of kernels replaces the quadrature of millions of pairs.
+
+What is tabulated is smooth and of order one as the pair becomes collinear:
+
+    F(|ρ| = 1)/√(m_a m_b) ,   Q = [F(|ρ| = 1) − F]/(w √(ab s_a s_b)) ,   S/√(s_a s_b) ,      m = ⟨σ²⟩, s = ⟨σ'²⟩, w = 1 − |ρ| .
+"""
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.polynomial import chebyshev
+from scipy.fft import dct
+
+from finitewidth.activations import Activation
+from finitewidth.gaussian.line import average
+from finitewidth.gaussian.polar import pair_matrices
+
+_LINE_NODES = (16, 32, 64, 128)
+
+
+class NotTabulable(Exception):
+    """The table does not converge: the activation has kinks away from the origin, or changes too fast for these kernels."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """An interval of u = log K, aligned so that neighbouring layers and later calls find the same table again."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, K: np.ndarray) -> "Window":
+        low, high = float(np.log(K.min())), float(np.log(K.max()))
+        size = 1.0
+        while True:
+            start = np.floor(low / (size / 2)) * (size / 2)
+            if start + size >= high:
+                return cls(start, start + size)
+            size *= 2
+
+    def to_unit(self, u: np.ndarray) -> np.ndarray:
+        return (2 * np.asarray(u) - self.low - self.high) / (self.high - self.low)
+
+    def nodes(self, n: int) -> np.ndarray:
+        return 0.5 * (self.low + self.high) + 0.5 * (self.high - self.low) * chebyshev_nodes(n)
+
+
+def chebyshev_nodes(n: int) -> np.ndarray:
+    """The n roots of T_n, descending."""
+    return np.cos(np.pi * (np.arange(n) + 0.5) / n)
+
+
+def chebyshev_coefficients(values: np.ndarray, axis: int) -> np.ndarray:
+    """Coefficients of the Chebyshev interpolant through values at `chebyshev_nodes`, along one axis."""
+    n = values.shape[axis]
+    coefficients = dct(values, type=2, axis=axis) / n
+    first = [slice(None)] * values.ndim
+    first[axis] = slice(0, 1)
+    coefficients[tuple(first)] *= 0.5
+    return coefficients
+
+
+def _tail(coefficients: np.ndarray, axis: int) -> float:
+    """Largest of the last quarter of the coefficients along `axis`, relative to the largest of all."""
+    size = np.abs(np.moveaxis(coefficients, axis, 0)).reshape(coefficients.shape[axis], -1).max(1)
+    n = len(size)
+    return float(size[n - max(2, n // 4) :].max() / size.max())
+
+
+def _needed(coefficients: np.ndarray, axis: int, floor: float = 3e-14) -> int:
+    """How many coefficients along `axis` stand above `floor` × the largest."""
+    size = np.abs(np.moveaxis(coefficients, axis, 0)).reshape(coefficients.shape[axis], -1).max(1)
+    return int(np.max(np.nonzero(size > floor * size.max())[0])) + 1
+
+
+class LineTable:
+    """⟨σ²⟩/K^0, ⟨σ'²⟩, ⟨zσσ'⟩/K-type moments of a single input, as polynomials in log K.
+
+    `moments(K)` returns rows in the order of `NAMES`; `error` is their relative error.
+    """
+
+    NAMES = ("sigma2", "slope2", "dsigma2_dK", "sigma4")
+
+    def __init__(self, activation: Activation, window: Window) -> None:
+        self.window = window
+        for n in _LINE_NODES:
+            K = np.exp(window.nodes(n))
+            estimate = line_moments(activation, K)
+            scale = np.abs(estimate.value).max(axis=1, keepdims=True)
+            scale[scale == 0] = 1.0
+            self._scale = scale[:, 0]
+            self._coefficients = chebyshev_coefficients(estimate.value / scale, 1)
+            used = np.abs(estimate.value).max(axis=1) > 0
+            tail = max(_tail(self._coefficients[used][i : i + 1], 1) for i in range(int(used.sum())))
+            if tail < 1e-15 * n:
+                break
+        else:
+            raise NotTabulable(f"single-input averages of {activation.name} over K in [{K.min():.3g}, {K.max():.3g}]")
+        with np.errstate(divide="ignore", invalid="ignore"):
+            relative = np.where(estimate.value != 0, estimate.error / np.abs(estimate.value), 0.0)
+        self.error = np.maximum(relative.max(axis=1), 4e-16) + tail
+
+    def moments(self, K: np.ndarray) -> np.ndarray:
+        """Shape (4, *K.shape)."""
+        basis = chebyshev.chebvander(self.window.to_unit(np.log(K)), self._coefficients.shape[1] - 1)
+        return np.moveaxis(basis @ self._coefficients.T * self._scale, -1, 0)
+
+
+def line_moments(activation: Activation, K: np.ndarray):
+    """⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK = ⟨σ²(z² − K)⟩/2K², ⟨σ⁴⟩ by adaptive quadrature: shape (4, *K.shape).
+
+    For a continuous σ the derivative is taken as ⟨zσσ'⟩/K, which does not cancel.
+    """
+    K = np.asarray(K, dtype=np.float64)
+    jumps = is_discontinuous(activation)
+
+    def stack(z: np.ndarray) -> np.ndarray:
+        s, d = activation.evaluate(z, (0, 1))
+        s2 = s * s
+        rows = [s2, d * d, np.zeros_like(z) if jumps else z * s * d, s2 * s2]
+        return np.stack(rows)
+
+    estimate = average(stack, K, kinks=activation.kinks)
+    value, error = estimate.value.copy(), estimate.error.copy()
+    if jumps:
+        for i, k in np.ndenumerate(K):
+            hermite = average(lambda z, k=k: activation.evaluate(z)[0] ** 2 * (z * z / k - 1), k, kinks=activation.kinks)
+            value[(2, *i)], error[(2, *i)] = hermite.value / (2 * k), hermite.error / (2 * k)
+    else:
+        value[2], error[2] = value[2] / K, error[2] / K
+    return estimate._replace(value=value, error=error)
+
+
+def is_discontinuous(activation: Activation) -> bool:
+    """Whether σ itself jumps at one of its kinks (sign, step, hard-shrink)."""
+    for k in activation.kinks:
+        h = 1e-9 * max(1.0, abs(k))
+        left, right = activation.evaluate(np.array([k - h, k + h]))[0]
+        slope = np.abs(activation.evaluate(np.array([k - h, k + h]), (1,))[0]).max()
+        if abs(right - left) > 4 * h * slope + 1e-7 * max(abs(left), abs(right)):
+            return True
+    return False
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """How a complement w = 1 − |ρ| ∈ [0, 1] becomes v ∈ [−1, 1], the argument of the Chebyshev polynomials.
+
+    y = w, or y = θ/(π/2) where σ is kinked and F ∋ θ³; then v = 1 − 2y(1 + bend)/(y + bend), which moves nodes towards
+    collinear pairs as bend → 0, where large kernels change fastest.
+    """
+
+    angular: bool
+    bend: float
+
+    def v(self, w: np.ndarray) -> np.ndarray:
+        y = 4 / np.pi * np.arcsin(np.sqrt(w / 2)) if self.angular else w
+        return 1.0 - 2.0 * y * (1.0 + self.bend) / (y + self.bend)
+
+    def angles(self, n: int) -> np.ndarray:
+        """θ ∈ (0, π/2) at the n Chebyshev nodes of v."""
+        x = 0.5 * (1.0 - chebyshev_nodes(n))
+        y = x * self.bend / (1.0 + self.bend - x)
+        return 0.5 * np.pi * y if self.angular else 2 * np.arcsin(np.sqrt(y / 2))
+
+
+_BENDS = (4.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+
+
+class PairTable:
+    """The pair averages of one activation for all kernels in a window.
+
+    Attributes
+        coefficients: shape (signs, 2, k, p, p): Q and S in T_k(v) T_p(u_a) T_q(u_b), for ρ > 0 and, unless σ is odd or even, ρ < 0.
+        collinear: shape (signs, p, p): F at ρ = +1 and at ρ = −1.
+        coordinate: how the correlation enters.
+        error: largest deviation seen at random points against a finer quadrature, relative to √(mm) for F and √(ss) for S.
+    """
+
+    def __init__(self, activation: Activation, window: Window) -> None:
+        if any(k != 0.0 for k in activation.kinks):
+            raise NotTabulable(f"{activation.name} has kinks away from the origin")
+        self.activation, self.window = activation, window
+        self.signs = (1.0,) if activation.parity != "none" else (1.0, -1.0)
+        self.coordinate, k = self._resolve_correlation()
+        K = np.exp(window.nodes(self._resolve_kernels()))
+        values, collinear = self._values(K, self.coordinate.angles(k))
+        for axis in (2, 3, 4):
+            values = chebyshev_coefficients(values, axis)
+        self.coefficients = values[:, :, : _needed(values, 2)]
+        self.collinear = chebyshev_coefficients(chebyshev_coefficients(collinear, 1), 2)
+        self.error = self._check()
+        if self.error > 1e-11:
+            raise NotTabulable(f"the table of {activation.name} is only good to {self.error:.1e} for K in [{K.min():.3g}, {K.max():.3g}]")
+
+    def _resolve_correlation(self) -> tuple[Coordinate, int]:
+        """The coordinate that needs the fewest terms at both ends of the window, and how many."""
+        K = np.exp([self.window.low, self.window.high])
+        for probe, n in ((Coordinate(True, 0.3), 64), (Coordinate(True, 0.03), 128)):
+            coefficients = chebyshev_coefficients(self._values(K, probe.angles(n))[0], 2)
+            if _tail(coefficients, 2) < 1e-12:
+                break
+        else:
+            raise NotTabulable(f"{self.activation.name} changes too fast for K up to {K.max():.3g}")
+        best = (n, probe)
+        for angular in (True,) if self.activation.kinks else (True, False):
+            for bend in _BENDS:
+                coordinate = Coordinate(angular, bend)
+                w = 2 * np.sin(0.5 * coordinate.angles(n)) ** 2
+                values = np.moveaxis(chebyshev.chebval(probe.v(w), np.moveaxis(coefficients, 2, 0)), -1, 2)
+                seen = chebyshev_coefficients(values, 2)
+                best = min(best, (_needed(seen, 2, 1e-13), coordinate), key=lambda pair: pair[0])
+        return best[1], best[0] + 4
+
+    def _resolve_kernels(self) -> int:
+        """How many nodes in log K resolve the table: at most those that the strip |Im u| < π/2 asks for."""
+        half = 0.5 * (self.window.high - self.window.low)
+        R = np.pi / 2 / half + np.hypot(1.0, np.pi / 2 / half)
+        most = int(np.ceil(np.log(1e14) / np.log(R))) + 4
+        values, _ = self._values(np.exp(self.window.nodes(most)), np.array([0.05, 1.2]))
+        return min(most, _needed(chebyshev_coefficients(chebyshev_coefficients(values, 3), 4), 3, 3e-14) + 2)
+
+    def _values(self, K: np.ndarray, angles: np.ndarray, order: int = 12) -> tuple[np.ndarray, np.ndarray]:
+        """Q and S at signs × angles × K × K, shape (signs, 2, angles, p, p), and F/√(mm) at ρ = ±1, shape (signs, p, p)."""
+        m, s = line_moments(self.activation, K).value[:2]
+        if np.any(s <= 0) or np.any(m <= 0):
+            raise NotTabulable(f"{self.activation.name} is constant, or vanishes, where the Gaussian has weight")
+        root_m, root_s, root_Ks = (np.sqrt(np.outer(q, q)) for q in (m, s, K * s))
+        found = pair_matrices(self.activation, K, angles, both_signs=len(self.signs) == 2, order=order)
+        w = 2 * np.sin(angles / 2)[:, None, None] ** 2
+        return np.stack([found.D / (w * root_Ks), found.S / root_s], axis=1), found.collinear / root_m
+
+    def _check(self) -> float:
+        rng = np.random.default_rng(2)
+        K = np.exp(rng.uniform(self.window.low, self.window.high, 4))
+        angles = np.concatenate([rng.uniform(0, np.pi / 2, 2), [1e-4]])
+        values, _ = self._values(K, angles, order=16)
+        w = 2 * np.sin(angles / 2) ** 2
+        basis = chebyshev.chebvander(self.window.to_unit(np.log(K)), self.coefficients.shape[3] - 1)
+        v = chebyshev.chebvander(self.coordinate.v(w), self.coefficients.shape[2] - 1)
+        mine = np.einsum("sfkpq,ik,ap,bq->sfiab", self.coefficients, v, basis, basis, optimize=True)
+        weight = np.stack([w, np.ones(len(w))])[:, :, None, None]
+        return float(np.abs((mine - values) * weight).max())
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(terms in v, terms in u)."""
+        return self.coefficients.shape[2], self.coefficients.shape[3]
+
+
+_LINES: WeakKeyDictionary[Activation, dict[Window, LineTable]] = WeakKeyDictionary()
+_PAIRS: WeakKeyDictionary[Activation, dict[Window, PairTable | NotTabulable]] = WeakKeyDictionary()
+
+
+def line_table(activation: Activation, K: np.ndarray) -> LineTable:
+    """The table of single-input moments that covers these kernels; made once."""
+    tables = _LINES.setdefault(activation, {})
+    window = Window.around(K)
+    if window not in tables:
+        tables[window] = LineTable(activation, window)
+    return tables[window]
+
+
+def pair_table(activation: Activation, K: np.ndarray) -> PairTable:
+    """The table of pair averages that covers these kernels; made once. Raises NotTabulable."""
+    tables = _PAIRS.setdefault(activation, {})
+    window = Window.around(K)
+    if window not in tables:
+        try:
+            tables[window] = PairTable(activation, window)
+        except NotTabulable as no:
+            tables[window] = no
+    found = tables[window]
+    if isinstance(found, NotTabulable):
+        raise found
+    return found
