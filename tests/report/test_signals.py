@@ -10,12 +10,12 @@ from finitewidth.report.signals import signals
 @pytest.mark.parametrize(
     ("activation", "C_b", "C_W", "norms", "angles"),
     [
-        ("tanh", 0.0, 1.0, "critical", "critical"),  # a power law
+        ("erf", 0.0, np.pi / 4, "critical", "critical"),  # a power law
         ("relu", 0.0, 2.0, "critical", "critical"),
         ("relu", 0.0, 3.0, "exploding", "exploding"),
         ("relu", 0.0, 1.0, "vanishing", "vanishing"),
-        ("tanh", 0.1, 1.0, "vanishing", "vanishing"),  # ordered
-        ("tanh", 0.0, 4.0, "vanishing", "exploding"),  # chaotic: all sizes become the same, angles are torn apart
+        ("erf", 0.1, 0.7, "vanishing", "vanishing"),  # ordered
+        ("erf", 0.0, 4.0, "vanishing", "exploding"),  # chaotic: all sizes become the same, angles are torn apart
         ("sign", 0.0, 1.0, "vanishing", "undefined"),
     ],
 )
@@ -53,6 +53,6 @@ def test_angles_are_those_between_the_inputs_at_the_first_layer_without_biases(i
 
 
 def test_a_single_input_has_no_angles() -> None:
-    net = fw.MLP("tanh", depth=3, width=10)
+    net = fw.MLP("erf", depth=3, width=10)
     found = signals(net, fw.flow(net, [[1.0, 2.0]]))
     assert found.angle is None and found.correlation is None

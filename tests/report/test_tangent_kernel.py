@@ -22,7 +22,7 @@ def descend(x: np.ndarray, y: np.ndarray, learning_rate: float, steps: int, *, m
 @pytest.mark.parametrize("mean", [True, False])
 def test_plain_sgd_is_stable_up_to_the_largest_learning_rate(mean: bool, inputs: np.ndarray) -> None:
     y = np.random.default_rng(0).normal(size=(len(inputs), 3))
-    net = fw.MLP("tanh", depth=1, n_in=7, n_out=3, lambda_b=1.0, lambda_W=7.0)
+    net = fw.MLP("relu", depth=1, n_in=7, n_out=3, lambda_b=1.0, lambda_W=7.0)
     found = tangent_kernel(net, fw.flow(net, inputs))
     assert found.plain_sgd
     largest = found.learning_rate_mse if mean else found.learning_rate_sum
@@ -32,7 +32,7 @@ def test_plain_sgd_is_stable_up_to_the_largest_learning_rate(mean: bool, inputs:
 
 def test_spectrum_is_that_of_theta_and_says_where_rounding_begins(inputs: np.ndarray) -> None:
     twice = np.concatenate([inputs, inputs])  # rank 5
-    net = fw.MLP("tanh", depth=3, width=50, C_W=1.0, lambda_b=0.5, lambda_W=0.7)
+    net = fw.MLP("erf", depth=3, width=50, C_W=1.0, lambda_b=0.5, lambda_W=0.7)
     once, found = (tangent_kernel(net, fw.flow(net, x)) for x in (inputs, twice))
     assert found.resolved == 5 and np.all(np.isnan(found.eigenvalues[5:])) and np.isnan(found.condition)
     np.testing.assert_allclose(found.eigenvalues[:5], 2 * once.eigenvalues, rtol=1e-10)

@@ -12,6 +12,8 @@ from finitewidth.architecture import MLP
 
 Array = NDArray[np.float64]
 
+_TINY = np.finfo(np.float64).tiny / np.finfo(np.float64).eps  # smaller numbers lose digits
+
 GOOD, POOR = 0.1, 0.5
 """Where first order is trusted: max(V/(nK²), r) ≤ 0.1 yes, up to 0.5 roughly, beyond it no.
 
@@ -55,10 +57,13 @@ def finite_width(net: MLP, flow: xr.Dataset) -> FiniteWidth:
     """
     K = np.diagonal(flow["K"].values, axis1=1, axis2=2)
     fan_in = np.array([1.0, *net.widths])[:, None]  # V⁽¹⁾ = 0: the first entry divides nothing
-    ratio = np.median(flow["V"].values / (fan_in * K**2), axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # K² leaves float64 long before K does, and takes V with it
+        ratio = np.where(K**2 > _TINY, flow["V"].values / (fan_in * K**2), np.nan)
+    ratio = np.median(ratio, axis=1)
     r = net.depth * float(np.mean([1 / n for n in net.widths])) if net.widths else 0.0
     epsilon = float(ratio[-1])
-    expansion = max(epsilon, r)
+    expansion = max(r, epsilon)  # r where the ratio is NaN
     return FiniteWidth(
         r=r,
         ratio=ratio,

@@ -21,7 +21,7 @@ class TangentKernel:
 
     Theta: Θ⁽ℓ⁾(x, x) over inputs, ℓ = 1 … L, in units of the learning-rate tensor.
     plain_sgd: whether λ_b = 1, λ_W⁽ℓ⁾ = n_{ℓ−1}: one learning rate for all parameters, as `torch.optim.SGD` has.
-    eigenvalues: of the N × N matrix Θ⁽ᴸ⁾, largest first; those below rounding (N ε λ_max) are not numbers but noise,
+    eigenvalues: of the N × N matrix Θ⁽ᴸ⁾, largest first; those below the error of Θ are not numbers but noise,
         and NaN.
     resolved: how many are above it.
     condition: λ_max/λ_min, NaN where λ_min is below rounding.
@@ -56,7 +56,8 @@ def tangent_kernel(net: MLP, flow: xr.Dataset) -> TangentKernel:
     last = 0.5 * (Theta[-1] + Theta[-1].T)
     eigenvalues = np.linalg.eigvalsh(last)[::-1]
     largest = float(eigenvalues[0])
-    rounding = number * np.finfo(np.float64).eps * largest
+    # each entry of Θ is off by at most its error, the matrix by at most N times that
+    rounding = number * (np.finfo(np.float64).eps * largest + float(np.max(flow["Theta_error"].values[-1])))
     resolved = int(np.count_nonzero(eigenvalues > rounding))
     eigenvalues = np.where(eigenvalues > rounding, eigenvalues, np.nan)
     fan_in = np.array([net.n_in, *net.widths], dtype=np.float64)

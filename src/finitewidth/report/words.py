@@ -53,7 +53,7 @@ def percent(value: float) -> str:
     >>> percent(0.4693), percent(1.234)
     ('47 %', '120 %')
     """
-    return f"{number(100 * value, 2)} %"
+    return "–" if math.isnan(value) else f"{number(100 * value, 2)} %"
 
 
 def layers(values: ArrayLike, digits: int = 6) -> str:
