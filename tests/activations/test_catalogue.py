@@ -91,7 +91,7 @@ REFERENCES = {
     "sign": (mp.sign, ""),
 }
 
-POINTS = np.array([s * z for z in (1e-8, 1e-6, 1e-3, 1.25, 30.0, 1000.0) for s in (1, -1)])
+POINTS = [s * z for z in (1e-8, 1e-6, 1e-3, 1.25, 30.0, 1000.0, 1e7) for s in (1, -1)]
 ALL = sorted(REFERENCES)
 any_name = st.sampled_from(ALL)
 any_size = st.floats(-8, 7).map(lambda e: 10.0**e)  # of z
@@ -109,8 +109,9 @@ def test_every_activation_has_a_reference():
 @pytest.mark.parametrize("name", ALL)
 def test_values_and_derivatives_agree_with_mpmath(name):
     reference, _ = REFERENCES[name]
-    ours = derivatives(name, POINTS)
-    for i, z in enumerate(POINTS):
+    points = POINTS + [k + step for k in activations.named(name).kinks for step in (-0.011, 0.011)]
+    ours = derivatives(name, points)
+    for i, z in enumerate(points):
         for order in range(4):
             # a step far below 1e-8: no difference reaches across a kink at 0
             exact = (
@@ -166,16 +167,16 @@ def test_kinks_are_those_that_would_be_found(name):
 
 @pytest.fixture(scope="module")
 def slopes():
-    """σ, σ' forwards and σ' backwards at FAR, by name: one program for the whole catalogue."""
+    """σ and its backward derivative at FAR, by name: one program for the whole catalogue."""
 
     def all_of_them(z):
-        return {name: all_slopes(activations.named(name))(z) for name in ALL}
+        return {name: all_slopes(activations.named(name))(z)[::2] for name in ALL}
 
     with float64():
         return jax.jit(all_of_them)(jnp.array(FAR))
 
 
-FAR = (-1000.0, -30.0, -0.7, 0.3, 40.0, 690.0, np.nan)
+FAR = (-1e4, -30.0, -0.7, 0.3, 40.0, 1e4, np.nan)
 
 
 def all_slopes(activation):
@@ -185,14 +186,14 @@ def all_slopes(activation):
 @pytest.mark.parametrize("name", ALL)
 def test_backward_derivatives_are_the_forward_ones(name, slopes):
     # real networks are trained in reverse mode: a branch that overflows unseen would make NaN there, and only there
-    _, forward, backward = slopes[name]
-    np.testing.assert_allclose(backward[:-1], forward[:-1], rtol=1e-12, atol=1e-300)
-    assert np.isfinite(backward[:-1]).all()
+    backward, forward = slopes[name][1][:-1], derivatives(name, FAR[:-1])[1]
+    np.testing.assert_allclose(backward, forward, rtol=1e-12, atol=1e-300)
+    assert np.isfinite(backward).all() or name == "exp"
 
 
 def test_nan_stays_nan(slopes):
     # a network that diverged must not look healthy behind a clipped activation
-    assert {name for name, (value, _, _) in slopes.items() if not np.isnan(value[-1])} == {"step"}
+    assert {name for name, (value, _) in slopes.items() if not np.isnan(value[-1])} == {"step"}
 
 
 @pytest.mark.parametrize("name", ALL)

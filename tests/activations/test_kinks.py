@@ -23,6 +23,7 @@ FOUND = {
     "far": (lambda z: jnp.maximum(z, 1234.5), (1234.5,)),
     "narrow hat": (lambda z: jnp.where((z > 1) & (z < 1.01), 1.0, 0.0) * z, (1.0, 1.01)),
     "close pair": (lambda z: jnp.where(z > 0.5, z, 0.0) + jnp.where(z > 0.503, z, 0.0), (0.5, 0.503)),
+    "pair in one cell": (lambda z: jnp.abs(z - 100.0) + 2.0 * jnp.abs(z - 100.01), (100.0, 100.01)),
     "faint": (lambda z: jnp.tanh(z) + 1e-7 * jnp.abs(z - 0.7), (0.7,)),
     "faint and far": (lambda z: jnp.tanh(z) + 1e-6 * jnp.abs(z - 100.0), (100.0,)),
     "root of a square": (lambda z: jnp.sqrt(jnp.square(z - 1.0)), (1.0,)),
