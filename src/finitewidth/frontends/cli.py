@@ -6,10 +6,14 @@ one line on standard error; Ctrl-C in 130.
 
 import os
 import shlex
+import signal
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +41,7 @@ app = App(
     help="What a neural network of finite depth and width will do, computed before it is trained.",
     help_epilogue=_examples("finitewidth report", "finitewidth critical gelu", "finitewidth COMMAND --help"),
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
 )
 app.register_install_completion_command(add_to_startup=False)
 
@@ -165,7 +170,8 @@ def flow(
         from finitewidth.flow import flow as compute
         from finitewidth.report.contents import mean_square_of
 
-        more = _order(compute, order_asked)
+        if order_asked != 0:  # the flow says which orders it has
+            compute = partial(compute, order=order_asked)
         if x2 is not None and data is not None:
             raise InputError("`--x2` and `--data` both give the input; give one of them")
         if data is not None:
@@ -177,7 +183,7 @@ def flow(
             assert net.n_in is not None
             inputs = np.full((1, net.n_in), np.sqrt(mean_square))
         progress("flowing through the layers")
-        layers = compute(net, inputs, **more)
+        layers = compute(net, inputs)
     if out is not None:
         _save_netcdf(layers, Path(out))
     if json:
@@ -262,10 +268,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure") and (stream.encoding or "").lower().replace("-", "") != "utf8":
             stream.reconfigure(errors="replace")  # an old terminal shows ? for a Greek letter, and goes on
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _interrupts() as interrupted:
             warnings.showwarning = _warn
-            app(_given, exit_on_error=False, print_error=False, result_action="return_value")
-            sys.stdout.flush()
+            try:
+                code = _run(_given)
+                if interrupted:
+                    raise KeyboardInterrupt
+                return code
+            except BaseException:
+                # half-imported libraries turn Ctrl-C into errors of their own
+                if interrupted:
+                    raise KeyboardInterrupt from None
+                raise
+    except KeyboardInterrupt:
+        print("finitewidth: stopped", file=sys.stderr)
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
     except CycloptsError as error:
         return _refuse(_one_line(error))
     except InputError as error:
@@ -275,10 +298,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         return _refuse(f"{error.filename or 'a file'} cannot be written: {error.strerror or error}")
-    except KeyboardInterrupt:
-        print("finitewidth: stopped", file=sys.stderr)
-        return 130
     return 0
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Within, Ctrl-C raises KeyboardInterrupt and is remembered in the list that is given.
+
+    JAX, while it is being imported, may swallow the exception; a second later the process ends anyway.
+    """
+    seen: list[int] = []
+    end = threading.Timer(1.0, _end_now)
+    end.daemon = True
+
+    def interrupt(number: int, frame: object) -> None:
+        if not seen:
+            end.start()
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread hears of signals
+        yield seen
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield seen
+    finally:
+        end.cancel()
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_now() -> None:
+    print("finitewidth: stopped", file=sys.stderr, flush=True)
+    os._exit(130)
 
 
 _given: list[str] = []
@@ -310,19 +362,6 @@ def _positive(name: str, text: str) -> float:
     if not isinstance(value, float) or not 0 < value < float("inf"):
         raise InputError(f"`--{name}` must be a finite number > 0, but got {text!r}")
     return value
-
-
-def _order(compute: Callable[..., Any], order: int) -> dict[str, int]:
-    """The keyword for the order, where this version of the flow has one."""
-    import inspect
-
-    offered = "order" in inspect.signature(compute).parameters
-    if order == 0:
-        return {}
-    if order == 1 and offered:
-        return {"order": 1}
-    orders = "0 or 1" if offered else "0: first order in 1/n is not built yet"
-    raise InputError(f"`--order` must be {orders}; got {order}")
 
 
 def _layers(flow: "xr.Dataset") -> list[dict[str, Any]]:
