@@ -60,7 +60,7 @@ def draw_phase(diagram: PhaseDiagram, axes: "Axes", marks: Sequence[Mark] = ()) 
     axes.set_ylabel("$C_b$", rotation=0, labelpad=10)
     axes.set_xlim(0, C_W[-1])
     axes.set_ylim(-0.02 * C_b[-1], C_b[-1])
-    _name_regions(axes, C_W, C_b, kinds)
+    _name_regions(axes, C_W, C_b, kinds, marks)
     for mark in marks:
         _mark(axes, mark)
 
@@ -101,16 +101,21 @@ def phase_to_dict(diagram: PhaseDiagram) -> dict[str, Any]:
     }
 
 
-def _name_regions(axes: "Axes", C_W: np.ndarray, C_b: np.ndarray, kinds: np.ndarray) -> None:
+def _name_regions(axes: "Axes", C_W: np.ndarray, C_b: np.ndarray, kinds: np.ndarray, marks: Sequence[Mark]) -> None:
     from finitewidth.report.canvas import COLOURS, MUTED
 
+    taken = np.zeros(kinds.shape, dtype=bool)
+    for mark in marks:  # a point and the name beside it
+        right = 0.7 * C_W[-1] < mark.C_W
+        columns = np.abs(C_W - mark.C_W + (0.12 if right else -0.12) * C_W[-1]) < 0.16 * C_W[-1]
+        taken |= columns & (np.abs(C_b - mark.C_b) < 0.1 * C_b[-1])[:, None]
     names = (("gradients\nvanish", COLOURS[1]), ("gradients\nexplode", COLOURS[0]), ("signals\nexplode", MUTED))
     for kind, (name, colour) in enumerate(names):
         inside = kinds == kind
         if inside.mean() < 0.06:
             continue
         # where the region is roomiest, seen with the picture's proportions
-        room = distance_transform_edt(np.pad(inside, 1), sampling=(1.0, len(C_b) / len(C_W)))[1:-1, 1:-1]
+        room = distance_transform_edt(np.pad(inside & ~taken, 1), sampling=(1.0, len(C_b) / len(C_W)))[1:-1, 1:-1]
         row, column = np.unravel_index(int(np.argmax(room)), room.shape)
         axes.annotate(name, (C_W[column], C_b[row]), ha="center", va="center", color=colour, fontsize=8.5)
 

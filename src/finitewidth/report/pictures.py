@@ -221,7 +221,10 @@ def _spectrum(report: "Report", axes: Axes) -> None:
         resolved = side.tangent_kernel.eigenvalues[: side.tangent_kernel.resolved]
         share = resolved / resolved[0]
         rank = np.arange(1, len(share) + 1)
-        axes.plot(rank, share, color=colour, marker="o", markersize=2.2, linewidth=0.8)
+        alone = len(share) == 1  # a single point is easily hidden
+        axes.plot(
+            rank, share, color=colour, marker="o", markersize=5 if alone else 2.2, linewidth=0.8, zorder=3 + alone
+        )
         low = min(low, float(share[-1]))
         labels.append((rank[-1], float(share[-1]), side.name, colour))
     axes.set_xlim(0.85, max(most, 2) * 1.15)
