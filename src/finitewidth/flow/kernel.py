@@ -6,6 +6,7 @@ r"""The flow: K and Θ of every pair of inputs through every layer (PDLT ch. 4, 
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -15,8 +16,8 @@ from finitewidth.architecture import MLP
 from finitewidth.data import check_inputs
 from finitewidth.errors import InputError
 from finitewidth.flow.line import LineFlow, line_flow
-from finitewidth.flow.tiles import FirstLayer, LayerConstants, compiled_tile, each_tile, tile_size
-from finitewidth.gaussian.pair_maps import pair_map
+from finitewidth.flow.tiles import FirstLayer, LayerConstants, compiled_tile, each_tile, run_tile_directly, tile_size
+from finitewidth.gaussian.pair_maps import DirectMap, pair_map
 from finitewidth.gaussian.tables import is_discontinuous
 from finitewidth.precision import in_float64
 
@@ -83,18 +84,23 @@ def _pairs(
     size = tile_size(N)
     tiles = [order[np.minimum(np.arange(i, i + size), N - 1)] for i in range(0, N, size)]
     averages = pair_map(net.activation, line.K[:-1], line.moments[:-1], tiles)
-    shared, sides = averages.layers(), [averages.tile(i) for i in range(len(tiles))]
+    shared, sides = ((), []) if isinstance(averages, DirectMap) else (averages.layers(), [averages.tile(i) for i in range(len(tiles))])
     kernels, entered = [line.K[:, t] for t in tiles], LayerConstants(*hyper)
     samples, homogeneous = [x[t] for t in tiles], _scale_invariance(net)
     unknown = np.full((size, size), -1.0)
-    picked = np.array(kept) - 1 if kept != [L] else np.array([0])
+    keep = kept != [L]
+    picked = np.array(kept) - 1 if keep else np.array([0])
 
     def work(i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
         inner = samples[i] @ samples[j].T / x.shape[1]
 
         def run(refined: np.ndarray) -> tuple[np.ndarray, ...]:
+            if isinstance(averages, DirectMap):
+                each = partial(averages.averages, first=i, second=j)
+                found = run_tile_directly(each, FirstLayer(inner, refined), (kernels[i], kernels[j]), entered)
+                return found if keep else (found[0][-1:], found[1][-1:], found[2])
             pair = (kernels[i], kernels[j]), shared, (sides[i], sides[j])
-            found = compiled_tile(averages.function, FirstLayer(inner, refined), *pair, entered, homogeneous, keep=kept != [L])
+            found = compiled_tile(averages.function, FirstLayer(inner, refined), *pair, entered, homogeneous, keep=keep)
             return tuple(np.asarray(f) for f in found)
 
         same = np.where(np.equal.outer(tiles[i], tiles[j]), 0.0, -1.0) if i == j else unknown

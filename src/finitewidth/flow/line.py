@@ -64,11 +64,14 @@ def line_flow(net: MLP, x2: np.ndarray) -> LineFlow:
 
 def single_input_moments(activation: Activation, K: np.ndarray, layer: int = 1) -> tuple[np.ndarray, float]:
     """⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩ at kernels K > 0, shape (4, *K.shape), and their largest relative error."""
-    if activation.closed_form is not None and activation.closed_form[0] == "piecewise_linear":
-        minus, plus = activation.closed_form[1]
-        A2, A4 = 0.5 * (minus**2 + plus**2), 0.5 * (minus**4 + plus**4)
-        with np.errstate(over="ignore"):
-            return np.stack([A2 * K, A2 * np.ones_like(K), A2 * np.ones_like(K), 3 * A4 * K * K]), 4 * np.finfo(float).eps
+    form, parameters = activation.closed_form or ("", ())
+    eps = np.finfo(float).eps
+    with np.errstate(over="ignore"):
+        if form == "piecewise_linear":
+            A2, A4 = (0.5 * sum(slope**p for slope in parameters) for p in (2, 4))
+            return np.stack([A2 * K, A2 * np.ones_like(K), A2 * np.ones_like(K), 3 * A4 * K * K]), 4 * eps
+        if form == "exp":
+            return np.stack([np.exp(2 * K), np.exp(2 * K), 2 * np.exp(2 * K), np.exp(8 * K)]), float(8 * eps * (1 + K.max()))
     try:
         try:
             table = line_table(activation, K)

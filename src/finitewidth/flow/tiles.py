@@ -14,7 +14,6 @@ in which the first two terms vanish for equal kernels, so that w keeps its relat
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -80,6 +79,23 @@ def correlation_step(
     return jnp.where(crossed, 2.0 - complement, complement), jnp.where(crossed, -s, s)
 
 
+def advance(
+    found: PairAverages, state: PairState, first: tuple[Array, Array], second: tuple[Array, Array], h: LayerConstants, homogeneous: Array
+) -> PairState:
+    """The state of the next layer: Θ' = λ_b + λ_W⟨σσ⟩ + C_W⟨σ'σ'⟩Θ, and its correlations."""
+    w, s = correlation_step(found, state.w, state.s, first, second, h.C_b, h.C_W, homogeneous)
+    return PairState(w, s, h.lambda_b + h.lambda_W * found.F + h.C_W * found.S * state.Theta)
+
+
+def kernel(state: PairState, a: Array, b: Array) -> Array:
+    """K_αβ from the correlations and the kernels of the two sides."""
+    return state.s * (1.0 - state.w) * (jnp.sqrt(a)[:, None] * jnp.sqrt(b))
+
+
+def _closest(first: FirstLayer, state: PairState) -> Array:
+    return jnp.where(first.refined >= 0, 1.0, state.w).min()
+
+
 def run_tile(
     averages: Callable[..., PairAverages],
     first: FirstLayer,
@@ -95,31 +111,41 @@ def run_tile(
 
     Third, the smallest complement at layer 1 that came from an inner product: where that cannot resolve it, the tile is run again.
     """
-
-    def kernel(state: PairState, a: Array, b: Array) -> Array:
-        return state.s * (1.0 - state.w) * (jnp.sqrt(a)[:, None] * jnp.sqrt(b))
+    layers, constants = shared
 
     def step(state: PairState, inputs: Any) -> tuple[PairState, Any]:
         layer, sides, (a, a2), (b, b2), h = inputs
-        found = averages(layer, *sides, state.w, state.s)
-        w, s = correlation_step(found, state.w, state.s, (a, a2), (b, b2), h.C_b, h.C_W, homogeneous)
-        # the collinear value is a better F than R'(1 − w) only before C_b and C_W enter
-        F = found.collinear - found.D
-        Theta = h.lambda_b + h.lambda_W * F + h.C_W * found.S * state.Theta
-        state = PairState(w, s, Theta)
-        return state, (kernel(state, a2, b2), Theta) if keep else None
+        state = advance(averages(constants, layer, *sides, state.w, state.s), state, (a, a2), (b, b2), h, homogeneous)
+        return state, (kernel(state, a2, b2), state.Theta) if keep else None
 
-    layer, constants = shared
-    averages = partial(averages, constants)
     state = enter(first, K[0][0], K[1][0], jax.tree.map(lambda h: h[0], hyper))
-    closest = jnp.where(first.refined >= 0, 1.0, state.w).min()
     start = kernel(state, K[0][0], K[1][0]), state.Theta
     pairs = tuple((k[:-1], k[1:]) for k in K)
-    last, steps = jax.lax.scan(step, state, (layer, sides, *pairs, jax.tree.map(lambda h: h[1:], hyper)))
+    last, steps = jax.lax.scan(step, state, (layers, sides, *pairs, jax.tree.map(lambda h: h[1:], hyper)))
     if not keep:
-        return kernel(last, K[0][-1], K[1][-1])[None], last.Theta[None], closest
+        return kernel(last, K[0][-1], K[1][-1])[None], last.Theta[None], _closest(first, state)
     K_all, Theta_all = (jnp.concatenate([s[None], rest]) for s, rest in zip(start, steps, strict=True))
-    return K_all, Theta_all, closest
+    return K_all, Theta_all, _closest(first, state)
+
+
+
+compiled_tile = jax.jit(run_tile, static_argnums=(0,), static_argnames=("keep",))
+
+
+def run_tile_directly(
+    averages: Callable[[int, np.ndarray, np.ndarray], PairAverages], first: FirstLayer, K: tuple[np.ndarray, np.ndarray], hyper: LayerConstants
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same for averages (layer, w, s) that are computed outside JAX; always all layers."""
+    state = enter(first, K[0][0], K[1][0], LayerConstants(*(h[0] for h in hyper)))
+    closest = _closest(first, state)
+    kept = [(kernel(state, K[0][0], K[1][0]), state.Theta)]
+    for layer in range(len(K[0]) - 1):
+        found = averages(layer, np.asarray(state.w), np.asarray(state.s))
+        sides = tuple((k[layer], k[layer + 1]) for k in K)
+        state = advance(found, state, *sides, LayerConstants(*(h[layer + 1] for h in hyper)), jnp.zeros(()))
+        kept.append((kernel(state, K[0][layer + 1], K[1][layer + 1]), state.Theta))
+    K_all, Theta_all = (np.stack([np.asarray(k[i]) for k in kept]) for i in range(2))
+    return K_all, Theta_all, np.asarray(closest)
 
 
 def tile_size(n: int) -> int:
@@ -153,5 +179,3 @@ def each_tile(
             pool.shutdown(cancel_futures=True)
             raise
 
-
-compiled_tile = jax.jit(run_tile, static_argnums=(0,), static_argnames=("keep",))

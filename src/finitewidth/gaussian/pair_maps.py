@@ -2,7 +2,7 @@ r"""How a layer averages over pairs: one interface, whatever is known of the act
 
 A `PairMap` turns kernels a, b and correlation ρ = s(1 − w) into F = ⟨σσ⟩, D = F(|ρ| = 1) − F and S = ⟨σ'σ'⟩, for a tile
 of pairs at once, as a JAX program. What it needs for each layer and each sample is prepared before, outside JAX.
-Three maps exist: closed forms, Chebyshev tables, and piecewise polynomials; `pair_map` chooses.
+`pair_map` chooses between closed forms, piecewise polynomials, Chebyshev tables and, where none applies, plain quadrature.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,9 @@ from numpy.polynomial import chebyshev
 
 from finitewidth.activations import Activation
 from finitewidth.gaussian.closed_forms import FORMS, PairAverages, PairForm, angle
-from finitewidth.gaussian.tables import PairTable, chebyshev_nodes, pair_table
+from finitewidth.gaussian.plane import direct_pairs
+from finitewidth.gaussian.piecewise import is_piecewise_quadratic, piecewise_quadratic
+from finitewidth.gaussian.tables import NotTabulable, PairTable, chebyshev_nodes, pair_table
 
 Tiles = Sequence[np.ndarray]
 """Sample indices of each tile, all of one length."""
@@ -272,7 +274,42 @@ def _sum_series(reduced: Array, local_a: Array, local_b: Array, v: Array, blocks
     return total[0], total[1]
 
 
-def pair_map(activation: Activation, K: np.ndarray, moments: np.ndarray, tiles: Tiles) -> PairMap:
+class PiecewiseMap(ClosedFormMap):
+    """Averages of a piecewise quadratic activation, by one integral over angles."""
+
+    def __init__(self, activation: Activation, K: np.ndarray, moments: np.ndarray, tiles: Tiles) -> None:
+        assert activation.pieces is not None
+        super().__init__(_piecewise(activation.kinks, activation.pieces), K, tiles)
+        # ⟨σσ⟩ of a bounded σ is a difference of terms of the size of K
+        self.errors = 2e-12 + 8 * np.finfo(float).eps * (K / moments[:, 0]).max(axis=1)
+        if self.errors.max() > _PIECEWISE_TOLERANCE:
+            raise NotTabulable(f"{activation.name} at K = {K.max():.3g}")
+
+
+_PIECEWISE_TOLERANCE = 2e-11
+
+
+@lru_cache(maxsize=None)
+def _piecewise(kinks: tuple[float, ...], pieces: tuple[tuple[float, ...], ...]) -> PairForm:
+    return piecewise_quadratic(kinks, pieces)
+
+
+class DirectMap:
+    """Averages by quadrature over each pair, outside JAX: slow, for what no other map covers."""
+
+    def __init__(self, activation: Activation, K: np.ndarray, tiles: Tiles) -> None:
+        self.activation, self.K, self.tiles = activation, K, tiles
+        self.errors = np.full(len(K), 4 * np.finfo(float).eps)
+
+    def averages(self, layer: int, w: np.ndarray, s: np.ndarray, *, first: int, second: int) -> PairAverages:
+        """The averages of all pairs of two tiles at one layer; their errors are kept in `errors`."""
+        a, b = np.broadcast_arrays(self.K[layer, self.tiles[first]][:, None], self.K[layer, self.tiles[second]])
+        flat, error = direct_pairs(self.activation, a.ravel(), b.ravel(), w.ravel(), s.ravel())
+        self.errors[layer] = max(self.errors[layer], float(np.max(error)))
+        return PairAverages(*(np.reshape(f, w.shape) for f in flat))
+
+
+def pair_map(activation: Activation, K: np.ndarray, moments: np.ndarray, tiles: Tiles) -> PairMap | DirectMap:
     """The best map for an activation at the kernels of every layer.
 
     Arguments
@@ -281,6 +318,10 @@ def pair_map(activation: Activation, K: np.ndarray, moments: np.ndarray, tiles: 
         tiles: sample indices of each tile.
     """
     if activation.closed_form is not None and activation.closed_form[0] in FORMS:
-        name, parameters = activation.closed_form
-        return ClosedFormMap(closed_form(name, parameters), K, tiles)
-    return TableMap(activation, K, moments, tiles)
+        return ClosedFormMap(closed_form(*activation.closed_form), K, tiles)
+    try:
+        if any(activation.kinks) and is_piecewise_quadratic(activation.pieces):
+            return PiecewiseMap(activation, K, moments, tiles)
+        return TableMap(activation, K, moments, tiles)
+    except NotTabulable:
+        return DirectMap(activation, K, tiles)
