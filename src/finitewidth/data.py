@@ -118,8 +118,9 @@ def _as_float64(x: Any, label: str) -> NDArray[np.float64]:
 
 
 def _check_finite(array: NDArray[np.float64], label: str, columns: Sequence[str] | None) -> None:
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
+    finite = np.isfinite(array)
+    if not finite.all():
+        bad = np.argwhere(~finite)
         row, column = (int(i) for i in bad[0])
         where = f"row {row}, column {column if columns is None else repr(columns[column])}"
         more = f" and in {len(bad) - 1} more places" if len(bad) > 1 else ""

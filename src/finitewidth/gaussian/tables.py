@@ -12,6 +12,7 @@ What is tabulated is smooth and of order one as the pair becomes collinear:
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -139,6 +140,7 @@ def line_moments(activation: Activation, K: np.ndarray):
     return estimate._replace(value=value, error=error)
 
 
+@lru_cache(maxsize=256)
 def is_discontinuous(activation: Activation) -> bool:
     """Whether σ itself jumps at one of its kinks (sign, step, hard-shrink)."""
     for k in activation.kinks:
