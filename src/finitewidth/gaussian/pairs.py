@@ -117,9 +117,10 @@ def _averages(
     return np.stack([found.F, found.S]), np.stack([error.F, error.S]), "plane"
 
 
-def _by_form(activation: Activation, form: PairForm, *pair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _by_form(
+    activation: Activation, form: PairForm, a: np.ndarray, b: np.ndarray, w: np.ndarray, s: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Values of a closed form, and errors: rounding of the result, and of the kernels times the derivatives by them."""
-    a, b, w, s = pair
 
     def averages(log_a: jax.Array, log_b: jax.Array) -> jax.Array:
         found = form(a * jnp.exp(log_a), b * jnp.exp(log_b), jnp.asarray(w), jnp.asarray(s))
@@ -129,7 +130,7 @@ def _by_form(activation: Activation, form: PairForm, *pair: np.ndarray) -> tuple
         zero, one = jnp.zeros(len(a)), jnp.ones(len(a))
         value, by_a = jax.jvp(averages, (zero, zero), (one, zero))
         _, by_b = jax.jvp(averages, (zero, zero), (zero, one))
-        found = form(*(jnp.asarray(x) for x in pair))
+        found = form(jnp.asarray(a), jnp.asarray(b), jnp.asarray(w), jnp.asarray(s))
         size = np.abs(np.stack([found.F, found.S])) + np.abs(np.stack([found.D, found.S * 0]))
     if not np.all(np.isfinite(value)):
         i = int(np.argmin(np.isfinite(value).all(0)))

@@ -21,7 +21,6 @@ import numpy as np
 
 from finitewidth.activations import Activation
 from finitewidth.errors import InputError
-from finitewidth.gaussian.closed_forms import PairAverages
 
 _EPS = float(np.finfo(float).eps)
 _REACH, _FAR = 8.6, 38.0  # exp(−8.6²/2) is a rounding error of 1; exp(−38²/2) is the smallest normal float64
@@ -46,8 +45,13 @@ class Panels(NamedTuple):
     low: np.ndarray
     high: np.ndarray
 
-    def __getitem__(self, which: object) -> "Panels":  # type: ignore[override]
-        return Panels(*(np.asarray(part)[which] for part in tuple(self)))
+    def where(self, which: np.ndarray | slice) -> "Panels":
+        return Panels(self.row[which], self.low[which], self.high[which])
+
+    def portions(self, size: int) -> "Iterator[Panels]":
+        """As many panels at a time."""
+        for at in range(0, len(self.row), size):
+            yield self.where(slice(at, at + size))
 
     def nodes(self, order: int) -> tuple[np.ndarray, np.ndarray]:
         """Gauss–Legendre nodes and weights times the normal density, shape (panels, order)."""
@@ -80,17 +84,26 @@ def panels(edges: np.ndarray, centers: np.ndarray, widths: np.ndarray, scale: fl
         distance = np.maximum(np.maximum(todo.low[:, None] - center, center - todo.high[:, None]), 0.0)
         allowed = scale * np.min(2 * widths[todo.row] + 1.5 * distance, axis=1, initial=_LONGEST)
         is_done = length <= np.maximum(allowed, 1e-14)
-        done.append(todo[is_done])
-        rest = todo[~is_done]
+        done.append(todo.where(is_done))
+        rest = todo.where(~is_done)
         middle = 0.5 * (rest.low + rest.high)
-        halves = zip(rest, (rest.row, rest.low, middle), (rest.row, middle, rest.high), strict=True)
-        todo = Panels(*(np.concatenate([left, right]) for _, left, right in halves))
+        low, high = np.concatenate([rest.low, middle]), np.concatenate([middle, rest.high])
+        todo = Panels(np.concatenate([rest.row, rest.row]), low, high)
     return Panels(*(np.concatenate(part) for part in zip(*done, strict=True)))
+
+
+class PlaneAverages(NamedTuple):
+    """F, its collinear value, D and S as in `closed_forms.PairAverages`, in NumPy."""
+
+    F: np.ndarray
+    collinear: np.ndarray
+    D: np.ndarray
+    S: np.ndarray
 
 
 def direct_pairs(
     activation: Activation, a: np.ndarray, b: np.ndarray, w: np.ndarray, s: np.ndarray, *, rtol: float = 1e-12
-) -> tuple[PairAverages, PairAverages]:
+) -> tuple[PlaneAverages, PlaneAverages]:
     """The averages over pairs of inputs, and the error of each, for any activation.
 
     Arguments
@@ -129,8 +142,8 @@ def direct_pairs(
                 break
     (collinear, D, S), (e_collinear, e_D, e_S) = value, error
     sign_F, sign_S = (flip, 1.0) if activation.parity == "odd" else (1.0, flip)
-    averages = PairAverages(sign_F * (collinear - D), sign_F * collinear, sign_F * D, sign_S * S)
-    return averages, PairAverages(e_collinear + e_D, e_collinear, e_D, e_S)
+    averages = PlaneAverages(sign_F * (collinear - D), sign_F * collinear, sign_F * D, sign_S * S)
+    return averages, PlaneAverages(e_collinear + e_D, e_collinear, e_D, e_S)
 
 
 class _Geometry(NamedTuple):
@@ -202,11 +215,13 @@ def _averages(activation: Activation, geometry: _Geometry, order: int) -> np.nda
     pairs = len(geometry.c)
     line, plane = np.zeros((5, pairs)), np.zeros((2, pairs))
     on_line = panels(_with_base(geometry, geometry.kinks, False), geometry.centers, geometry.widths, geometry.scale)
-    for some, x, weight in _slices(on_line, order):
+    for some in on_line.portions(_NODES // order):
+        x, weight = some.nodes(order)
         (fa, da), (fb, db) = _both(activation, geometry, some.row, x)
         _add(line, some.row, weight, [fa * fb, fa * fa, fb * fb, da * da, db * db])
     for pair, q, weight_q in _outer(geometry, order):
-        for some, p, weight in _slices(_inner(geometry, pair, q), order):
+        for some in _inner(geometry, pair, q).portions(_NODES // order):
+            p, weight = some.nodes(order)
             row = pair[some.row]
             near, turn = geometry.c[row][:, None] * p, (geometry.t[row] * q[some.row])[:, None]
             (fa, da), (fb, db) = _both(activation, geometry, row, np.stack([near + turn, near - turn]))
@@ -247,13 +262,6 @@ def _inner(geometry: _Geometry, pair: np.ndarray, q: np.ndarray) -> Panels:
     widths = np.tile(geometry.widths[pair] / c, (1, 2))
     edges = _with_base(geometry, both_sides(geometry.kinks), geometry.is_symmetric)
     return panels(edges, both_sides(geometry.centers), widths, geometry.scale)
-
-
-def _slices(found: Panels, order: int) -> Iterator[tuple[Panels, np.ndarray, np.ndarray]]:
-    step = _NODES // order
-    for at in range(0, len(found.row), step):
-        some = found[at : at + step]
-        yield some, *some.nodes(order)
 
 
 def _both(
