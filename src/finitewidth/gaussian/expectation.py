@@ -18,8 +18,8 @@ _REACH, _FAR = 8.6, 38.0
 _NESTED_RANK = 4
 _POPULATIONS = (1 << 12, 1 << 14, 1 << 16)
 _WORST = 1e-2  # relative error of a population beyond which a warning is due
-_SLACK = 100.0  # and of quadrature, in units of rtol or of what is
-_GOOD = {2: 0.0, 3: 1e-9, 4: 1e-7}  # good by the number of variables
+_SLACK = 100.0  # and of quadrature, in units of rtol, or of what is good enough for so many variables:
+_GOOD = {2: 0.0, 3: 1e-9, 4: 1e-7}
 
 
 def expectation(
@@ -136,7 +136,7 @@ def _kinks_by_argument(kinks: Any, m: int) -> list[tuple[float, ...]]:
         listed = list(kinks)
         each = [tuple(float(k) for k in some) for some in listed] if any(map(np.ndim, listed)) else None
         every = tuple(float(k) for k in listed) if each is None else ()
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise InputError(
             f"`kinks` must be a tuple of numbers, or one such tuple for each argument, but got {kinks!r}"
         ) from error

@@ -131,7 +131,7 @@ def _by_form(
         value, by_a = jax.jvp(averages, (zero, zero), (one, zero))
         _, by_b = jax.jvp(averages, (zero, zero), (zero, one))
         found = form(jnp.asarray(a), jnp.asarray(b), jnp.asarray(w), jnp.asarray(s))
-        size = np.abs(np.stack([found.F, found.S])) + np.abs(np.stack([found.D, found.S * 0]))
+        size = np.asarray(jnp.stack([jnp.abs(found.F) + jnp.abs(found.D), jnp.abs(found.S)]))
     if not np.all(np.isfinite(value)):
         i = int(np.argmin(np.isfinite(value).all(0)))
         raise InputError(
