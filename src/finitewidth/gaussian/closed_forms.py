@@ -94,10 +94,11 @@ def erf() -> PairForm:
         gap = 4 * a * b * w * (2 - w)
         cos0, cos = jnp.sqrt(1 + 2 * (a + b)) / norm, jnp.sqrt(1 + 2 * (a + b) + gap) / norm
         sine = (2 * root * w / norm) * (x0 + x) / (x0 * cos + x * cos0)
-        collinear, F = jnp.arctan2(x0, cos0), jnp.arctan2(x, cos)  # arcsin would lose digits near 1
-        D = jnp.arctan2(sine, cos0 * cos + x0 * x)
+        # both arcs from their complements: 1 − cos = sin²/(1 + cos); arcsin would lose digits near 1, and costs more
+        collinear = angle(x0 * x0 / (1 + cos0))
+        D = angle(sine * sine / (1 + cos0 * cos + x0 * x))
         k = 2 / np.pi
-        return PairAverages(s * k * F, s * k * collinear, s * k * D, (4 / np.pi) / (norm * cos))
+        return PairAverages(s * k * (collinear - D), s * k * collinear, s * k * D, (4 / np.pi) / (norm * cos))
 
     return form
 
