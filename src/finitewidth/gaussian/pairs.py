@@ -123,7 +123,8 @@ def _by_form(
     """Values of a closed form, and errors: rounding of the result, and of the kernels times the derivatives by them."""
 
     def averages(log_a: jax.Array, log_b: jax.Array) -> jax.Array:
-        found = form(a * jnp.exp(log_a), b * jnp.exp(log_b), jnp.asarray(w), jnp.asarray(s))
+        kernels = jnp.asarray(a) * jnp.exp(log_a), jnp.asarray(b) * jnp.exp(log_b)
+        found = form(*kernels, jnp.asarray(w), jnp.asarray(s))
         return jnp.stack([found.F, found.S])
 
     with float64():
