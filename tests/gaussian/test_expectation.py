@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mpmath import mp, mpf
 
 import finitewidth as fw
 from finitewidth.errors import TrustWarning
@@ -210,10 +211,13 @@ def test_factor_has_the_rank_and_the_covariance(seed: int, m: int, rank: int, sp
 
 
 def test_factor_of_nearly_collinear_inputs() -> None:
-    """1 − ρ² of ρ = 1 − 1e-12, as float64 numbers, to seven digits: cancellation in float64 leaves four."""
-    c = 1 - 1e-12
-    L = factor(np.array([[1.0, c], [c, 1.0]]))
-    np.testing.assert_allclose(L[1, 1], np.sqrt((1 - c) * (1 + c)), rtol=1e-7)
+    """What is left of a variance, b − c²/a, to six digits of a part in 10¹²: float64 sums would leave four."""
+    for a, b in ((1.0, 1.0), (0.3, 2.5), (7e-9, 13e11)):
+        c = (1 - 1e-12) * np.sqrt(a * b)
+        L = factor(np.array([[a, c], [c, b]]))
+        with mp.workdps(50):
+            left = mp.sqrt(mpf(b) - mpf(c) ** 2 / mpf(a))
+        np.testing.assert_allclose(L[1, 1], float(left), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def expectation(
     >>> import finitewidth as fw, jax.numpy as jnp
     >>> found = fw.expectation(lambda x, y: jnp.abs(x * y), [[1.0, 0.5], [0.5, 1.0]], kinks=(0.0,))
     >>> print(f"{found.value:.10f}")  # (2/π)(√(1 − c²) + c asin c)
-    0.7179954455
+    0.7179955621
     """
     K = np.asarray(K, dtype=np.float64)
     L = factor(K)

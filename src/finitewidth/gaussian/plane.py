@@ -194,9 +194,11 @@ def _batches(activation: Activation, a: np.ndarray, b: np.ndarray, s: np.ndarray
         weight = np.exp(-0.25 * x * x) * np.abs(activation.evaluate(roots[:, None] * x)[0])
         far = np.where(np.abs(x) > _REACH, weight, 0.0).max(1) > 1e-7 * weight.max(1)
     is_far = far[which].reshape(2, -1).any(0)
-    for some, reach in ((np.flatnonzero(~is_far), _REACH), (np.flatnonzero(is_far), _FAR)):
-        for at in range(0, len(some), _PAIRS):
-            yield some[at : at + _PAIRS], reach
+    is_equal = np.sqrt(a) == s * np.sqrt(b)  # then σ_a = σ_b is evaluated once
+    for reach, group in ((_REACH, ~is_far), (_FAR, is_far)):
+        for some in (np.flatnonzero(group & is_equal), np.flatnonzero(group & ~is_equal)):
+            for at in range(0, len(some), _PAIRS):
+                yield some[at : at + _PAIRS], reach
 
 
 def _base(geometry: _Geometry, half: bool) -> np.ndarray:
