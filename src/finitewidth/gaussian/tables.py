@@ -206,9 +206,9 @@ class PairTable:
     def _resolve_correlation(self) -> tuple[Coordinate, int]:
         """The coordinate that needs the fewest terms at both ends of the window, and how many."""
         K = np.exp([self.window.low, self.window.high])
-        for probe, n in ((Coordinate(True, 0.3), 64), (Coordinate(True, 0.03), 128)):
+        for probe, n in ((Coordinate(True, 0.3), 64), (Coordinate(True, 0.1), 128), (Coordinate(True, 0.03), 192)):
             coefficients = chebyshev_coefficients(self._values(K, probe.angles(n))[0], 2)
-            if _tail(coefficients, 2) < 1e-12:
+            if _tail(coefficients, 2) < 2e-12:
                 break
         else:
             raise NotTabulable(f"{self.activation.name} changes too fast for K up to {K.max():.3g}")
