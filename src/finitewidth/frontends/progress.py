@@ -5,8 +5,8 @@ import threading
 from types import TracebackType
 from typing import Any
 
-PATIENCE = 1.0
-"""Seconds before anything is said where standard error is not a terminal."""
+PATIENCE = 10.0
+"""Seconds before anything is said where standard error is not a terminal: a bad input is refused, in one line, before that."""
 
 
 class ProgressLine:
