@@ -15,7 +15,7 @@ settings.load_profile("finitewidth")
 pages = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["*.md", "docs/**/*.md"])
 docstrings = Sybil(
     parsers=[DocTestParser(), DocstringSkipParser()],
-    patterns=["src/**/*.py"],
+    patterns=["src/finitewidth/*.py", "src/finitewidth/*/*.py"],
     document_types={".py": PythonDocStringDocument},
 )
 pytest_collect_file = (pages + docstrings).pytest()

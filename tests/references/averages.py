@@ -126,6 +126,8 @@ class Pieces:
 
     def splits(self, root: mpf, slope: mpf, tau: mpf) -> list[mpf]:
         splits = {kink / root for kink in self.kinks}
+        # an exponential piece changes over |z| ~ 1, that is |x| ~ 1/root, away from its kink
+        splits |= {(kink + s * mpf(2) ** n) / root for kink in self.kinks for n in range(-2, 8) for s in (-1, 1)}
         if slope != 0:
             width = tau / abs(slope)
             for kink in self.kinks:

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any
 
 PATIENCE = 10.0
-"""Seconds before anything is said where standard error is not a terminal: a bad input is refused, in one line, before that."""
+"""Seconds before anything is said where standard error is not a terminal; a bad input is refused before that."""
 
 
 class ProgressLine:

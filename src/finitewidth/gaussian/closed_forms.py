@@ -6,7 +6,8 @@ by its sign s and its complement
 
     w = 1 − |ρ| ,      ρ = s (1 − w) ,      0 ≤ w ≤ 1 ,
 
-and every form returns, beside the average F, its distance from the collinear value, D = F(ρ = s) − F(ρ), without cancellation.
+and every form returns, beside the average F, its distance from the collinear value, D = F(ρ = s) − F(ρ), without
+cancellation.
 """
 
 from collections.abc import Callable
@@ -68,7 +69,10 @@ def _factorial(n: int) -> float:
 
 
 def piecewise_linear(minus: float, plus: float) -> PairForm:
-    """σ(z) = minus·z for z < 0, plus·z for z > 0 (ReLU, leaky ReLU, |z|): F = √(ab) [A₂ cos θ + (Δ²/2π)(sin θ − θ cos θ)], S = A₂ − Δ²θ/2π."""
+    """σ(z) = minus·z for z < 0, plus·z for z > 0 (ReLU, leaky ReLU, |z|):
+
+    F = √(ab) [A₂ cos θ + (Δ²/2π)(sin θ − θ cos θ)] ,  S = A₂ − Δ²θ/2π ,  A₂ = (minus² + plus²)/2 ,   Δ = plus − minus.
+    """
     A2, jump2 = 0.5 * (minus**2 + plus**2), (plus - minus) ** 2 / (2 * np.pi)
 
     def form(a: Array, b: Array, w: Array, s: Array) -> PairAverages:
@@ -109,10 +113,10 @@ def gelu() -> PairForm:
     F = c/4 + [c asin(c/√N) + (ab d + c²/d)/N]/2π ,   S = 1/4 + [asin(c/√N) + (c/Nd)(3 + a + b + c²/d²)]/2π .
     """
 
-    def parts(a: Array, b: Array, rho: Array) -> tuple[Array, Array]:
+    def parts(a: Array, b: Array, rho: Array, sine2: Array | float) -> tuple[Array, Array]:
         ab = a * b
         c, N = jnp.sqrt(a) * jnp.sqrt(b) * rho, (1 + a) * (1 + b)
-        d2 = 1 + a + b + ab * (1 - rho) * (1 + rho)  # N − c² cancels for large kernels
+        d2 = 1 + a + b + ab * sine2  # sine2 = 1 − ρ²; N − c² cancels for large kernels
         d = jnp.sqrt(d2)
         arc = jnp.arctan2(c, d)
         F = c / 4 + (c * arc + (ab * d + c * c / d) / N) / (2 * np.pi)
@@ -121,8 +125,8 @@ def gelu() -> PairForm:
         return F, S
 
     def form(a: Array, b: Array, w: Array, s: Array) -> PairAverages:
-        F, S = parts(a, b, s * (1 - w))
-        collinear, _ = parts(a, b, s)
+        F, S = parts(a, b, s * (1 - w), w * (2 - w))
+        collinear, _ = parts(a, b, s, 0.0)
         return PairAverages(F, collinear, collinear - F, S)
 
     return form
@@ -195,7 +199,7 @@ def step() -> PairForm:
 
 
 def polynomial(*coefficients: float) -> PairForm:
-    """σ = Σ_p c_p z^p: F = Σ_k h_k(a) h_k(b) ρ^k with the Hermite coefficients h_k(a) = √k! [He_k] σ(√a x), a finite sum."""
+    """σ = Σ_p c_p z^p: F = Σ_k h_k(a) h_k(b) ρ^k with the Hermite coefficients h_k(a) = √k! [He_k] σ(√a x)."""
     # z^p = Σ_k p!/(2^m m! k!) He_k(z) with m = (p − k)/2
     degree = len(coefficients) - 1
 
