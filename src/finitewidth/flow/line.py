@@ -1,7 +1,7 @@
-r"""The flow of single inputs: K, Θ, χ∥, χ⊥ and the single-input vertex V, layer by layer (PDLT ch. 4, 5, 8; FACTS §2.6).
+r"""The flow of single inputs: K, Θ, χ∥, χ⊥ and the vertex V, layer by layer (PDLT ch. 4, 5, 8; FACTS §2.6).
 
-    K' = C_b + C_W⟨σ²⟩ ,   Θ' = λ_b + λ_W⟨σ²⟩ + χ⊥Θ ,   V' = C_W²(⟨σ⁴⟩ − ⟨σ²⟩²) + r χ∥² V ,   r = n_ℓ/n_{ℓ−1}
-    χ∥ = C_W d⟨σ²⟩/dK ,    χ⊥ = C_W⟨σ'²⟩ .
+K' = C_b + C_W⟨σ²⟩ ,   Θ' = λ_b + λ_W⟨σ²⟩ + χ⊥Θ ,   V' = C_W²(⟨σ⁴⟩ − ⟨σ²⟩²) + r χ∥² V ,   r = n_ℓ/n_{ℓ−1}
+χ∥ = C_W d⟨σ²⟩/dK ,    χ⊥ = C_W⟨σ'²⟩ .
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,11 @@ _FLOOR, _CEILING = 1e-290, 1e290
 class LineFlow:
     """Single-input quantities at layers 1 … L, each of shape (L, N).
 
-    K, Theta, V, chi_parallel, chi_perp as in the module's equations; `moments` (L, 4, N): ⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩ at each
-    layer; `relative_error` (L,): accumulated relative error of K.
+    Attributes
+        K, Theta, V, chi_parallel, chi_perp: as in the module's equations.
+        moments: ⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩ at each layer, shape (L, 4, N).
+        moment_error: relative error of ⟨σ²⟩ and ⟨σ'²⟩, shape (L,).
+        steepest: of the step into each layer, the largest factor by which it amplifies relative errors, shape (L,).
     """
 
     K: np.ndarray
@@ -56,7 +59,7 @@ def line_flow(net: MLP, x2: np.ndarray) -> LineFlow:
         with np.errstate(over="ignore", invalid="ignore"):
             Theta[layer + 1] = l_b[layer + 1] + l_W[layer + 1] * m + C_W[layer + 1] * s * Theta[layer]
             ratio = net.widths[layer] / net.widths[layer - 1] if layer else 0.0
-            V[layer + 1] = C_W[layer + 1] ** 2 * ((m4 - m * m) + ratio * dm * dm * V[layer])
+            V[layer + 1] = C_W[layer + 1] ** 2 * (np.maximum(m4 - m * m, 0.0) + ratio * dm * dm * V[layer])
         steepest[layer + 1] = np.max(C_W[layer + 1] * np.maximum(np.abs(dm), s) * K[layer] / K[layer + 1])
     entered = np.concatenate([C_W[1:], C_W[-1:]])[:, None]
     return LineFlow(K, Theta, V, entered * moments[:, 2], entered * moments[:, 1], moments, moment_error, steepest)
@@ -71,7 +74,9 @@ def single_input_moments(activation: Activation, K: np.ndarray, layer: int = 1) 
             A2, A4 = (0.5 * sum(slope**p for slope in parameters) for p in (2, 4))
             return np.stack([A2 * K, A2 * np.ones_like(K), A2 * np.ones_like(K), 3 * A4 * K * K]), 4 * eps
         if form == "exp":
-            return np.stack([np.exp(2 * K), np.exp(2 * K), 2 * np.exp(2 * K), np.exp(8 * K)]), float(8 * eps * (1 + K.max()))
+            return np.stack([np.exp(2 * K), np.exp(2 * K), 2 * np.exp(2 * K), np.exp(8 * K)]), float(
+                8 * eps * (1 + K.max())
+            )
     try:
         try:
             table = line_table(activation, K)
@@ -85,13 +90,15 @@ def single_input_moments(activation: Activation, K: np.ndarray, layer: int = 1) 
 
 
 def _check_range(net: MLP, K: np.ndarray, layer: int) -> None:
+    C_W = net.per_layer("C_W")[layer - 1]
     if not np.all(np.isfinite(K)) or K.max() > _CEILING:
         raise InputError(
-            f"the kernel leaves float64 at layer {layer} (K = {K.max():.3g}): the signal explodes under {net.activation.name} with "
-            f"C_W = {net.per_layer('C_W')[layer - 1]:.6g}; use a smaller `C_W` or fewer layers"
+            f"the kernel leaves float64 at layer {layer} (K = {K.max():.3g}): "
+            f"the signal explodes under {net.activation.name} with C_W = {C_W:.6g}; use a smaller `C_W` or fewer layers"
         )
     if K.min() < _FLOOR:
         raise InputError(
-            f"the kernel leaves float64 at layer {layer} (K = {K.min():.3g}): the signal dies under {net.activation.name} with "
-            f"C_W = {net.per_layer('C_W')[layer - 1]:.6g}; use a larger `C_W`, a positive `C_b`, or fewer layers"
+            f"the kernel leaves float64 at layer {layer} (K = {K.min():.3g}): "
+            f"the signal dies under {net.activation.name} with C_W = {C_W:.6g}; "
+            "use a larger `C_W`, a positive `C_b`, or fewer layers"
         )

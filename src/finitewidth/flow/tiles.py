@@ -14,6 +14,7 @@ in which the first two terms vanish for equal kernels, so that w keeps its relat
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from math import ceil
 from typing import Any, NamedTuple
 
 import jax
@@ -59,12 +60,19 @@ def enter(first: FirstLayer, a: Array, b: Array, h: LayerConstants) -> PairState
 
 
 def correlation_step(
-    averages: PairAverages, w: Array, s: Array, first: tuple[Array, Array], second: tuple[Array, Array], C_b: Array, C_W: Array, homogeneous: Array
+    averages: PairAverages,
+    w: Array,
+    s: Array,
+    first: tuple[Array, Array],
+    second: tuple[Array, Array],
+    C_b: Array,
+    C_W: Array,
+    homogeneous: Array,
 ) -> tuple[Array, Array]:
     """(w, s) of the next layer.
 
-    `first`, `second`: kernels of the two sides at this layer and at the next, shape (tile,) each. `homogeneous`: A₂ = ⟨σ²⟩/K of
-    a scale-invariant σ, else 0.
+    `first`, `second`: kernels of the two sides at this layer and at the next, shape (tile,) each. `homogeneous`:
+    A₂ = ⟨σ²⟩/K of a scale-invariant σ, else 0.
     """
     (a, a2), (b, b2) = (first[0][:, None], first[1][:, None]), (second[0], second[1])
     R2 = jnp.sqrt(a2) * jnp.sqrt(b2)
@@ -80,7 +88,12 @@ def correlation_step(
 
 
 def advance(
-    found: PairAverages, state: PairState, first: tuple[Array, Array], second: tuple[Array, Array], h: LayerConstants, homogeneous: Array
+    found: PairAverages,
+    state: PairState,
+    first: tuple[Array, Array],
+    second: tuple[Array, Array],
+    h: LayerConstants,
+    homogeneous: Array,
 ) -> PairState:
     """The state of the next layer: Θ' = λ_b + λ_W⟨σσ⟩ + C_W⟨σ'σ'⟩Θ, and its correlations."""
     w, s = correlation_step(found, state.w, state.s, first, second, h.C_b, h.C_W, homogeneous)
@@ -109,7 +122,8 @@ def run_tile(
 ) -> tuple[Array, Array, Array]:
     """K and Θ of one tile: of all layers, shape (L, tile, tile), or (`keep=False`) of the last, shape (1, tile, tile).
 
-    Third, the smallest complement at layer 1 that came from an inner product: where that cannot resolve it, the tile is run again.
+    Third, the smallest complement at layer 1 that came from an inner product: where that cannot resolve it, the tile is
+    run again.
     """
     layers, constants = shared
 
@@ -128,12 +142,14 @@ def run_tile(
     return K_all, Theta_all, _closest(first, state)
 
 
-
 compiled_tile = jax.jit(run_tile, static_argnums=(0,), static_argnames=("keep",))
 
 
 def run_tile_directly(
-    averages: Callable[[int, np.ndarray, np.ndarray], PairAverages], first: FirstLayer, K: tuple[np.ndarray, np.ndarray], hyper: LayerConstants
+    averages: Callable[[int, np.ndarray, np.ndarray], PairAverages],
+    first: FirstLayer,
+    K: tuple[np.ndarray, np.ndarray],
+    hyper: LayerConstants,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same for averages (layer, w, s) that are computed outside JAX; always all layers."""
     state = enter(first, K[0][0], K[1][0], LayerConstants(*(h[0] for h in hyper)))
@@ -141,20 +157,22 @@ def run_tile_directly(
     kept = [(kernel(state, K[0][0], K[1][0]), state.Theta)]
     for layer in range(len(K[0]) - 1):
         found = averages(layer, np.asarray(state.w), np.asarray(state.s))
-        sides = tuple((k[layer], k[layer + 1]) for k in K)
-        state = advance(found, state, *sides, LayerConstants(*(h[layer + 1] for h in hyper)), jnp.zeros(()))
+        first_side, second_side = ((k[layer], k[layer + 1]) for k in K)
+        entered = LayerConstants(*(h[layer + 1] for h in hyper))
+        state = advance(found, state, first_side, second_side, entered, jnp.zeros(()))
         kept.append((kernel(state, K[0][layer + 1], K[1][layer + 1]), state.Theta))
     K_all, Theta_all = (np.stack([np.asarray(k[i]) for k in kept]) for i in range(2))
     return K_all, Theta_all, np.asarray(closest)
 
 
 def tile_size(n: int) -> int:
-    """Samples a tile: about 200 where there are many, a multiple of 8 (few shapes are ever compiled), with little padding.
+    """Samples a tile: about 200 where there are many, a multiple of 8 (few shapes are compiled), with little padding.
 
-    Larger tiles share the work that is done once a tile, smaller ones stay in cache; two at least, so that two cores have work.
+    Larger tiles share the work that is done once a tile, smaller ones stay in cache; two at least, so that two cores
+    have work.
     """
     tiles = 1 if n <= 64 else max(2, round(n / 200))
-    return 8 * -(-(-(-n // tiles)) // 8)
+    return 8 * ceil(ceil(n / tiles) / 8)
 
 
 def each_tile(
@@ -179,4 +197,3 @@ def each_tile(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-

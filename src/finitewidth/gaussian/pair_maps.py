@@ -7,7 +7,7 @@ quadrature.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, Protocol
 
 import jax
@@ -20,6 +20,7 @@ from finitewidth.activations import Activation
 from finitewidth.gaussian.closed_forms import FORMS, PairAverages, PairForm, angle
 from finitewidth.gaussian.piecewise import is_piecewise_quadratic, piecewise_quadratic
 from finitewidth.gaussian.plane import direct_pairs
+from finitewidth.gaussian.polar import one_blas_thread
 from finitewidth.gaussian.tables import NotTabulable, PairTable, chebyshev_nodes, pair_table
 
 Tiles = Sequence[np.ndarray]
@@ -29,13 +30,16 @@ Tiles = Sequence[np.ndarray]
 class PairMap(Protocol):
     """What the layers share, what belongs to a tile, and the averages of a tile of pairs."""
 
-    errors: np.ndarray
-    """Relative error of the averages, by layer."""
+    @property
+    def errors(self) -> np.ndarray:
+        """Relative error of the averages, by layer."""
 
-    function: Callable[..., PairAverages]
-    """(constants, layer, first tile, second tile, w, s) → the averages of all pairs of two tiles at one layer.
+    @property
+    def function(self) -> Callable[..., PairAverages]:
+        """(constants, layer, first tile, second tile, w, s) → the averages of all pairs of two tiles at one layer.
 
-    A JAX program; the same object for the same activation, so that it is compiled once."""
+        A JAX program; the same object for the same activation, so that it is compiled once.
+        """
 
     def layers(self) -> tuple[Any, Any]:
         """Arrays with a leading layer axis, the same for every pair; and constants without one."""
@@ -79,8 +83,8 @@ _BLOCK = 8  # Chebyshev terms evaluated per step of the loop
 class TableMap:
     """Averages from `PairTable`: three Chebyshev series, of which the one in the kernels is first reduced to each tile.
 
-    Samples are sorted by kernel, so that log K varies little within a tile and a few local terms suffice. The local basis
-    of a tile is x^0 … x^{q−1} in T_r; its transfer matrix from the table's basis is exact interpolation at q nodes.
+    Samples are sorted by kernel, so that log K varies little within a tile and a few local terms suffice: the T_r of
+    the tile's own interval. The transfer matrix from the table's basis to these is exact interpolation.
     """
 
     def __init__(self, activation: Activation, K: np.ndarray, moments: np.ndarray, tiles: Tiles) -> None:
@@ -115,11 +119,11 @@ class TableMap:
             ((self.center - center)[..., None] + self.half[..., None] * nodes) / half[..., None], p - 1
         )
         self.transfer = np.einsum("rq,ltqp->ltpr", _interpolation(p), basis)
-        # all tiles of a map share one number of local terms, the most that any of them needs
-        self.q = max(
-            _needed(np.einsum("sfkPp,tPq->sfkpqt", c, transfer, optimize=True), 4)
-            for c, transfer in zip(self.coefficients, self.transfer, strict=True)
-        )
+        # all tiles of a map share one number of local terms: what the widest of them needs
+        widest = self.transfer[np.arange(len(u)), self.half.argmax(1)]
+        with one_blas_thread():
+            local = self.coefficients.swapaxes(-1, -2) @ widest[:, None, None, None]
+        self.q = _needed(local, 5)
         self.transfer = self.transfer[..., : self.q]
 
     def layers(self) -> tuple[Any, Any]:
@@ -151,7 +155,7 @@ def _table_averages(
 
         def with_negative(_: None) -> tuple[Array, Array, Array]:
             negative = _series(coefficients[1], collinear[1], first, second, v, blocks)
-            return tuple(jnp.where(s > 0, p, n) for p, n in zip((F1, Q, S), negative, strict=True))  # type: ignore[return-value]
+            return jnp.where(s > 0, F1, negative[0]), jnp.where(s > 0, Q, negative[1]), jnp.where(s > 0, S, negative[2])
 
         F1, Q, S = jax.lax.cond(jnp.any(s < 0), with_negative, lambda _: (F1, Q, S), None)
     (_, _, root_m, root_Ks, root_s), (_, _, root_n, root_Kt, root_t) = first, second
@@ -168,15 +172,17 @@ def _interpolation(n: int) -> np.ndarray:
     return np.linalg.inv(chebyshev.chebvander(chebyshev_nodes(n), n - 1))
 
 
+@lru_cache(maxsize=128)
 def _restricted(table: PairTable, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """The series and the collinear values of a table in Chebyshev polynomials of [low, high] ∋ log K, as short as they can be."""
+    """The series and the collinear values of a table in Chebyshev polynomials of [low, high] ∋ log K, cut short."""
     n = table.size[1]
     at = 0.5 * (low + high) + 0.5 * (high - low) * chebyshev_nodes(n)
     transfer = (_interpolation(n) @ chebyshev.chebvander(table.window.to_unit(at), n - 1)).T
-    series = np.einsum("sfkPp,Pq,pr->sfkqr", table.coefficients, transfer, transfer, optimize=True)
-    edge = np.einsum("sPp,Pq,pr->sqr", table.collinear, transfer, transfer, optimize=True)
-    q = max(_needed(series, 3), _needed(edge, 1))
-    return series[..., :q, :q], edge[..., :q, :q]
+    # how many terms are left shows in the sum over k, before all k are transformed
+    q = 2 + max(_needed(transfer.T @ a @ transfer, 1) for a in (table.coefficients.sum(axis=(1, 2)), table.collinear))
+    transfer = transfer[:, :q]
+    with one_blas_thread():
+        return transfer.T @ table.coefficients @ transfer, transfer.T @ table.collinear @ transfer
 
 
 def _needed(coefficients: np.ndarray, axis: int) -> int:
@@ -215,8 +221,8 @@ _zoom_nodes, _zoom_inverse = chebyshev_nodes(_ZOOM), _interpolation(_ZOOM)
 def _zoom(reduced: Array, v: Array, blocks: Array) -> tuple[Array, Array, Array]:
     """The series re-expanded on the interval of v that the tile occupies, where that takes fewer terms.
 
-    Correlations gather with depth, so a tile soon sees a small part of [−1, 1]. `reduced` (k, 2, q, r) is interpolated at a few
-    nodes of that interval; if the last coefficients are not negligible, the full series is kept.
+    Correlations gather with depth, so a tile soon sees a small part of [−1, 1]. `reduced` (k, 2, q, r) is interpolated
+    at a few nodes of that interval; if the last coefficients are not negligible, the full series is kept.
     """
     low, high = v.min(), v.max()
     center, half = 0.5 * (low + high), jnp.maximum(0.5 * (high - low), 1e-9)
@@ -303,16 +309,21 @@ def _piecewise(kinks: tuple[float, ...], pieces: tuple[tuple[float, ...], ...]) 
 class DirectMap:
     """Averages by quadrature over each pair, outside JAX: slow, for what no other map covers."""
 
-    def __init__(self, activation: Activation, K: np.ndarray, tiles: Tiles) -> None:
+    def __init__(self, activation: Activation, K: np.ndarray, moments: np.ndarray, tiles: Tiles) -> None:
         self.activation, self.K, self.tiles = activation, K, tiles
+        self.sizes = np.sqrt(moments[:, :2])
         self.errors = np.full(len(K), 4 * np.finfo(float).eps)
 
     def averages(self, layer: int, w: np.ndarray, s: np.ndarray, *, first: int, second: int) -> PairAverages:
         """The averages of all pairs of two tiles at one layer; their errors are kept in `errors`."""
-        a, b = np.broadcast_arrays(self.K[layer, self.tiles[first]][:, None], self.K[layer, self.tiles[second]])
+        rows, columns = self.tiles[first], self.tiles[second]
+        a, b = np.broadcast_arrays(self.K[layer, rows][:, None], self.K[layer, columns])
         flat, error = direct_pairs(self.activation, a.ravel(), b.ravel(), w.ravel(), s.ravel())
-        self.errors[layer] = max(self.errors[layer], float(np.max(error)))
-        return PairAverages(*(np.reshape(f, w.shape) for f in flat))
+        for size, each in zip(self.sizes[layer], (error.F, error.S), strict=True):
+            relative = each.reshape(w.shape) / np.outer(size[rows], size[columns])
+            self.errors[layer] = max(self.errors[layer], float(np.max(relative)))
+        F, collinear, D, S = (jnp.asarray(f.reshape(w.shape)) for f in flat)
+        return PairAverages(F, collinear, D, S)
 
 
 def pair_map(activation: Activation, K: np.ndarray, moments: np.ndarray, tiles: Tiles) -> PairMap | DirectMap:
@@ -325,9 +336,11 @@ def pair_map(activation: Activation, K: np.ndarray, moments: np.ndarray, tiles: 
     """
     if activation.closed_form is not None and activation.closed_form[0] in FORMS:
         return ClosedFormMap(closed_form(*activation.closed_form), K, tiles)
+    if not len(K):  # a network of one layer takes no averages
+        return ClosedFormMap(closed_form("piecewise_linear", (1.0, 1.0)), K, tiles)
     try:
         if any(activation.kinks) and is_piecewise_quadratic(activation.pieces):
             return PiecewiseMap(activation, K, moments, tiles)
         return TableMap(activation, K, moments, tiles)
     except NotTabulable:
-        return DirectMap(activation, K, tiles)
+        return DirectMap(activation, K, moments, tiles)

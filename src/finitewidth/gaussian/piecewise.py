@@ -1,17 +1,20 @@
-r"""Piecewise quadratic activations, with kinks or jumps anywhere: hard-tanh, ReLU6, hard-swish, hard-shrink, thresholds, …
+r"""Piecewise quadratic activations, with kinks or jumps anywhere: hard-tanh, ReLU6, hard-swish, hard-shrink, …
 
-Price's theorem, ∂⟨f g⟩/∂K₁₂ = ⟨f' g'⟩, turns derivatives of σ into derivatives in the correlation ρ = cos θ, and after two of
-them a piecewise quadratic σ is a sum of deltas. So everything follows from the density of (z₁, z₂) at pairs of kinks,
+Price's theorem, ∂⟨f g⟩/∂K₁₂ = ⟨f' g'⟩, turns derivatives of σ into derivatives in the correlation ρ = cos θ, and after
+two of them a piecewise quadratic σ is a sum of deltas. So everything follows from the density of (z₁, z₂) at pairs of
+kinks,
 
     e_mn(t) = exp{ −(h_m − k_n)²/(2 sin² t) − h_m k_n/(1 + cos t) } ,        h_m = κ_m/√a ,   k_n = κ_n/√b ,
 
-integrated over the angle from the collinear pair, t = 0, to t = θ. With the jumps J⁰, J¹, J² of σ, σ', σ'' at the kinks and
-A_i(t) = Σ_mn J^i_m J^i_n e_mn(t)/2π (and X_i the terms of one delta and one regular factor),
+integrated over the angle from the collinear pair, t = 0, to t = θ. With the jumps J⁰, J¹, J² of σ, σ', σ'' at the
+kinks and A_i(t) = Σ_mn J^i_m J^i_n e_mn(t)/2π (and X_i the terms of one delta and one regular factor),
 
     S(θ) = S(0) − √(ab)⟨σ''σ''⟩(0) w + √(ab) ∫ A₂ (cos t − cos θ) dt − ∫ (A₁ + X₁) dt
-    D(θ) = √(ab) S(0) w − ab ⟨σ''σ''⟩(0) w²/2 + ab ∫ A₂ ½(cos t − cos θ)² dt − √(ab) ∫ (A₁ + X₁)(cos t − cos θ) dt + ∫ (A₀ + X₀) dt
+    D(θ) = √(ab) S(0) w − ab ⟨σ''σ''⟩(0) w²/2 + ab ∫ A₂ ½(cos t − cos θ)² dt
+           − √(ab) ∫ (A₁ + X₁)(cos t − cos θ) dt + ∫ (A₀ + X₀) dt
 
-where averages of σ' and σ'' are over their regular parts, w = 1 − cos θ, and D = ⟨σσ⟩(0) − ⟨σσ⟩(θ): nothing cancels as θ → 0.
+where averages of σ' and σ'' are over their regular parts, w = 1 − cos θ, and D = ⟨σσ⟩(0) − ⟨σσ⟩(θ): nothing cancels as
+θ → 0.
 A negative correlation is a positive one with σ(−z₂) as second factor.
 """
 
@@ -30,7 +33,7 @@ _FAR = 40.0  # in standard deviations, where the Gaussian is below the smallest 
 
 
 def _panels() -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights on [0, 1] in panels that triple outwards: e_mn(t) switches on at t ~ |h − k|, wherever that is."""
+    """Nodes and weights on [0, 1] in panels that triple outwards: e_mn(t) switches on at t ~ |h − k|, anywhere."""
     x, w = np.polynomial.legendre.leggauss(12)
     edges = np.concatenate([[0.0], 3.0 ** -np.arange(12, -1, -1.0)])
     half = 0.5 * np.diff(edges)[:, None]
@@ -51,6 +54,16 @@ class Pieces:
     def table(self) -> np.ndarray:
         """Coefficients padded to degree 2, shape (pieces, 3)."""
         return np.array([tuple(c) + (0.0,) * (3 - len(c)) for c in self.coefficients])
+
+    @property
+    def slopes(self) -> np.ndarray:
+        """σ' on each piece, the same shape."""
+        return self.table[:, 1:] @ np.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
+
+    @property
+    def curvatures(self) -> np.ndarray:
+        """σ'' on each piece, the same shape."""
+        return self.table[:, 2:] @ np.array([[2.0, 0.0, 0.0]])
 
     @cached_property
     def jumps(self) -> np.ndarray:
@@ -90,12 +103,10 @@ def _same_sign(one: Pieces, two: Pieces, a: Array, b: Array, w: Array) -> tuple[
     """⟨σ₁σ₂⟩ at ρ = 1, its drop D, and ⟨σ₁'σ₂'⟩, for ρ = 1 − w ≥ 0."""
     root_a, root_b = jnp.sqrt(a), jnp.sqrt(b)
     h, k = [x / root_a for x in one.kinks], [x / root_b for x in two.kinks]
-    slope = [np.array([[p[1], 2 * p[2], 0.0] for p in q.table]) for q in (one, two)]
-    curve = [np.array([[2 * p[2], 0.0, 0.0] for p in q.table]) for q in (one, two)]
     F0 = _collinear(one.table, two.table, h, k, root_a, root_b)
-    S0 = _collinear(*slope, h, k, root_a, root_b)
+    S0 = _collinear(one.slopes, two.slopes, h, k, root_a, root_b)
     curved = bool(np.any(one.table[:, 2]))
-    C0 = _collinear(*curve, h, k, root_a, root_b) if curved else jnp.zeros_like(S0)
+    C0 = _collinear(one.curvatures, two.curvatures, h, k, root_a, root_b) if curved else jnp.zeros_like(S0)
     theta, root = angle(w) * jnp.ones_like(S0), root_a * root_b
     w = w * jnp.ones_like(S0)
 
@@ -116,14 +127,13 @@ def _same_sign(one: Pieces, two: Pieces, a: Array, b: Array, w: Array) -> tuple[
 def _collinear(p: np.ndarray, q: np.ndarray, h: list[Array], k: list[Array], root_a: Array, root_b: Array) -> Array:
     """E[P(√a x) Q(√b x)] of two piecewise polynomials of degree ≤ 2 with breakpoints h, k in x."""
     shape = jnp.zeros(jnp.broadcast_shapes(root_a.shape, root_b.shape))
-    low_h, high_h = [-_FAR, *h], [*h, _FAR]
-    low_k, high_k = [-_FAR, *k], [*k, _FAR]
+    far = jnp.asarray(_FAR)
+    low_h, high_h = [-far, *h], [*h, far]
+    low_k, high_k = [-far, *k], [*k, far]
     total = shape
     for i, P in enumerate(p):
         for j, Q in enumerate(q):
-            product = np.array(
-                [[P[m] * Q[n] for n in range(3)] for m in range(3)]
-            )
+            product = np.array([[P[m] * Q[n] for n in range(3)] for m in range(3)])
             if not product.any():
                 continue
             low = jnp.clip(jnp.maximum(low_h[i], low_k[j]), -_FAR, _FAR)
@@ -168,13 +178,19 @@ def _densities(
         for m, x in enumerate(from_h):
             here = other * jnp.exp(-0.5 * x * x) / np.sqrt(2 * np.pi) * sin
             if jumps[0, m]:
-                A[0] = A[0] + jumps[0, m] * here * _conditional(q.table[:, 1], 2 * q.table[:, 2], to_k, x, other, sin, cos)
+                A[0] = A[0] + jumps[0, m] * here * _conditional(
+                    q.table[:, 1], 2 * q.table[:, 2], to_k, x, other, sin, cos
+                )
             if jumps[1, m] and np.any(q.table[:, 2]):
-                A[1] = A[1] + jumps[1, m] * here * _conditional(2 * q.table[:, 2], 0 * q.table[:, 2], to_k, x, other, sin, cos)
+                A[1] = A[1] + jumps[1, m] * here * _conditional(
+                    2 * q.table[:, 2], 0 * q.table[:, 2], to_k, x, other, sin, cos
+                )
     return A[0], A[1], A[2]
 
 
-def _conditional(level: np.ndarray, slope: np.ndarray, breaks: list[Array], x: Array, root: Array, sin: Array, cos: Array) -> Array:
+def _conditional(
+    level: np.ndarray, slope: np.ndarray, breaks: list[Array], x: Array, root: Array, sin: Array, cos: Array
+) -> Array:
     """E[g(z₂) | z₁] for g = level + slope·z on each piece, z₂ = root (x cos t + y sin t) with y standard normal."""
     mean = root * x * cos
     total = level[0] + slope[0] * mean

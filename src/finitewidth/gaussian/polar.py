@@ -32,7 +32,6 @@ def one_blas_thread() -> AbstractContextManager[object]:
     return _blas().limit(limits=1, user_api="blas")
 
 
-
 def _composite(edges: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
     x, w = np.polynomial.legendre.leggauss(order)
     half = 0.5 * np.diff(edges)[:, None]
@@ -41,7 +40,7 @@ def _composite(edges: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=32)
 def _rules(thirds: int, order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Radial nodes and weights (r e^{−r²/2} included), and nodes and weights on an arc of unit length, dense at its ends."""
+    """Radial nodes and weights (r e^{−r²/2} included), and those on an arc of unit length, dense at its ends."""
     inner = _RADII[0] * 3.0 ** -np.arange(thirds, 0, -1.0)
     r, wr = _composite(np.concatenate([[0.0], inner, _RADII]), order + 5)
     half = np.concatenate([[0.0], 0.5 * 3.0 ** -np.arange(thirds + 1, -1, -1.0)])
@@ -52,7 +51,8 @@ def _rules(thirds: int, order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray,
 class PairMatrices(NamedTuple):
     """Averages of every pair out of p kernels at some angles and both signs of ρ; shapes (signs, …, p, p).
 
-    `collinear` is ⟨σσ⟩ at ρ = ±1, shape (signs, p, p). D = collinear − ⟨σσ⟩ and S = ⟨σ'σ'⟩ have shape (signs, angles, p, p).
+    `collinear` is ⟨σσ⟩ at ρ = ±1, shape (signs, p, p). D = collinear − ⟨σσ⟩ and S = ⟨σ'σ'⟩ have shape
+    (signs, angles, p, p).
     """
 
     collinear: np.ndarray
@@ -60,7 +60,9 @@ class PairMatrices(NamedTuple):
     S: np.ndarray
 
 
-def pair_matrices(activation: Activation, K: np.ndarray, theta: np.ndarray, *, both_signs: bool, order: int = 12) -> PairMatrices:
+def pair_matrices(
+    activation: Activation, K: np.ndarray, theta: np.ndarray, *, both_signs: bool, order: int = 12
+) -> PairMatrices:
     """⟨σσ⟩ and ⟨σ'σ'⟩ for all pairs of the kernels `K`, at ρ = cos θ and, with `both_signs`, at ρ = −cos θ.
 
     With Δf(φ) = f(φ) − f(φ − θ), the distance from the collinear value is a square and does not cancel as θ → 0:

@@ -1,14 +1,16 @@
 r"""Any activation as fast as a closed form: Chebyshev tables of the Gaussian kernel.
 
-The averages over a pair depend on three numbers only, the kernels a, b and the correlation. In u = log a, log b they are
-analytic in the strip |Im u| < π/2 for *every* σ that does not outgrow the Gaussian, kinks included, because √a enters only
-through the Gaussian weight. In the correlation they are analytic in ρ for a smooth σ, in the angle θ for a σ with a kink at
-the origin (there F ∋ θ³). So a product of Chebyshev polynomials in (log a, log b, ρ or θ) converges geometrically, and one
-small table per activation and range of kernels replaces the quadrature of millions of pairs.
+The averages over a pair depend on three numbers only, the kernels a, b and the correlation. In u = log a, log b they
+are analytic in the strip |Im u| < π/2 for *every* σ that does not outgrow the Gaussian, kinks included, because √a
+enters only through the Gaussian weight. In the correlation they are analytic in ρ for a smooth σ, in the angle θ for a
+σ with a kink at the origin (there F ∋ θ³). So a product of Chebyshev polynomials in (log a, log b, ρ or θ) converges
+geometrically, and one small table per activation and range of kernels replaces the quadrature of millions of pairs.
 
 What is tabulated is smooth and of order one as the pair becomes collinear:
 
-    F(|ρ| = 1)/√(m_a m_b) ,   Q = [F(|ρ| = 1) − F]/(w √(ab s_a s_b)) ,   S/√(s_a s_b) ,      m = ⟨σ²⟩, s = ⟨σ'²⟩, w = 1 − |ρ| .
+    F(|ρ| = 1)/√(m_a m_b) ,   Q = [F(|ρ| = 1) − F]/(w √(ab s_a s_b)) ,   S/√(s_a s_b) ,
+
+with m = ⟨σ²⟩, s = ⟨σ'²⟩ and w = 1 − |ρ|.
 """
 
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from numpy.polynomial import chebyshev
 from scipy.fft import dct
 
 from finitewidth.activations import Activation
+from finitewidth.gaussian.estimate import Estimate
 from finitewidth.gaussian.line import average
 from finitewidth.gaussian.polar import pair_matrices
 
@@ -27,7 +30,7 @@ _LINE_NODES = (16, 32, 64, 128)
 
 
 class NotTabulable(Exception):
-    """The table does not converge: the activation has kinks away from the origin, or changes too fast for these kernels."""
+    """The table does not converge: σ has kinks away from the origin, or changes too fast for these kernels."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class LineTable:
         return np.moveaxis(basis @ self._coefficients.T * self._scale, -1, 0)
 
 
-def line_moments(activation: Activation, K: np.ndarray):
+def line_moments(activation: Activation, K: np.ndarray) -> Estimate:
     """⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK = ⟨σ²(z² − K)⟩/2K², ⟨σ⁴⟩ by adaptive quadrature: shape (4, *K.shape).
 
     For a continuous σ the derivative is taken as ⟨zσσ'⟩/K, which does not cancel.
@@ -133,7 +136,11 @@ def line_moments(activation: Activation, K: np.ndarray):
     value, error = estimate.value.copy(), estimate.error.copy()
     if jumps:
         for i, k in np.ndenumerate(K):
-            hermite = average(lambda z, k=k: activation.evaluate(z)[0] ** 2 * (z * z / k - 1), k, kinks=activation.kinks)
+
+            def hermite_moment(z: np.ndarray, k: float = k) -> np.ndarray:
+                return activation.evaluate(z)[0] ** 2 * (z * z / k - 1)
+
+            hermite = average(hermite_moment, k, kinks=activation.kinks)
             value[(2, *i)], error[(2, *i)] = hermite.value / (2 * k), hermite.error / (2 * k)
     else:
         value[2], error[2] = value[2] / K, error[2] / K
@@ -181,10 +188,12 @@ class PairTable:
     """The pair averages of one activation for all kernels in a window.
 
     Attributes
-        coefficients: shape (signs, 2, k, p, p): Q and S in T_k(v) T_p(u_a) T_q(u_b), for ρ > 0 and, unless σ is odd or even, ρ < 0.
+        coefficients: shape (signs, 2, k, p, p): Q and S in T_k(v) T_p(u_a) T_q(u_b), for ρ > 0 and, unless σ is odd or
+            even, ρ < 0.
         collinear: shape (signs, p, p): F at ρ = +1 and at ρ = −1.
         coordinate: how the correlation enters.
-        error: largest deviation seen at random points against a finer quadrature, relative to √(mm) for F and √(ss) for S.
+        error: largest deviation seen at random points against a finer quadrature, relative to √(mm) for F and √(ss) for
+            S.
     """
 
     def __init__(self, activation: Activation, window: Window) -> None:
@@ -201,7 +210,10 @@ class PairTable:
         self.collinear = chebyshev_coefficients(chebyshev_coefficients(collinear, 1), 2)
         self.error = self._check()
         if self.error > 1e-11:
-            raise NotTabulable(f"the table of {activation.name} is only good to {self.error:.1e} for K in [{K.min():.3g}, {K.max():.3g}]")
+            raise NotTabulable(
+                f"the table of {activation.name} is only good to {self.error:.1e} "
+                f"for K in [{K.min():.3g}, {K.max():.3g}]"
+            )
 
     def _resolve_correlation(self) -> tuple[Coordinate, int]:
         """The coordinate that needs the fewest terms at both ends of the window, and how many."""
@@ -231,7 +243,7 @@ class PairTable:
         return min(most, _needed(chebyshev_coefficients(chebyshev_coefficients(values, 3), 4), 3, 3e-14) + 2)
 
     def _values(self, K: np.ndarray, angles: np.ndarray, order: int = 12) -> tuple[np.ndarray, np.ndarray]:
-        """Q and S at signs × angles × K × K, shape (signs, 2, angles, p, p), and F/√(mm) at ρ = ±1, shape (signs, p, p)."""
+        """Q and S, shape (signs, 2, angles, p, p), and F/√(mm) at ρ = ±1, shape (signs, p, p)."""
         m, s = line_moments(self.activation, K).value[:2]
         if np.any(s <= 0) or np.any(m <= 0):
             raise NotTabulable(f"{self.activation.name} is constant, or vanishes, where the Gaussian has weight")
