@@ -6,6 +6,7 @@ rate of 1e-6 each: |z| < 4.9.
 
 import os
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ ONE = np.ones((1, 2))
 def test_vertex_of_the_relu_family(slope: float) -> None:
     """V/K² = [6(1 + a⁴)/(1 + a²)² − 1](ℓ − 1), 5(ℓ − 1) for ReLU."""
     net = fw.MLP(fw.activations.leaky_relu(slope), depth=30, C_W=2 / (1 + slope**2))
-    flow = fw.flow(net, 3 * ONE)
+    flow = fw.flow(net, 3 * ONE / np.sqrt(net.C_W))
     np.testing.assert_allclose(flow.K[:, 0, 0], 9.0, rtol=1e-13)
     each = 6 * (1 + slope**4) / (1 + slope**2) ** 2 - 1
     np.testing.assert_allclose(flow.V[:, 0], 81 * each * np.arange(30), rtol=1e-13)
@@ -99,7 +100,7 @@ def test_hyperparameters_by_layer() -> None:
 def draw(rng: np.random.Generator, net: fw.MLP, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """One real tanh network: C_b + C_W σσ/n_{L−1} at its output, and its tangent kernel by back-propagation."""
     sizes = [x.shape[1], *net.widths, 1]
-    weights = [rng.normal(size=(m, n)) * np.sqrt(net.C_W / n) for n, m in zip(sizes, sizes[1:], strict=False)]
+    weights = [rng.normal(size=(m, n)) * np.sqrt(net.C_W / n) for n, m in pairwise(sizes)]
     signals, slopes = [x], []
     for W in weights[:-1]:
         s = np.tanh(signals[-1] @ W.T + np.sqrt(net.C_b) * rng.normal(size=len(W)))
@@ -152,27 +153,34 @@ def test_vertex_of_real_networks_of_unequal_widths(shape: tuple[float, float]) -
 # --- what holds for every input ---
 
 KINDS = ("relu", "hardtanh", "elu", "tanh")
-inputs = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).uniform(-1.5, 1.5, size=(6, 4)))
+
+
+def directions(seed: int) -> np.ndarray:
+    """Six inputs in random directions, of lengths that stay: their tables are made once."""
+    x = np.random.default_rng(seed).normal(size=(6, 4))
+    return np.linspace(1.6, 2.4, 6)[:, None] * x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+inputs = st.integers(0, 2**32 - 1).map(directions)
 
 
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(x=inputs, order=st.permutations(range(6)))
 def test_samples_in_any_order_and_twice(name: str, x: np.ndarray, order: list[int]) -> None:
-    x[1], x[2] = x[0], x[3] * (1 + 1e-15)
+    x[1] = x[0]
     net = fw.MLP(name, depth=4, C_b=0.1, C_W=1.2)
     flow, other = fw.flow(net, x), fw.flow(net, x[order])
     for kernel in ("K", "Theta"):
         values = flow[kernel].values
         np.testing.assert_allclose(other[kernel].values, values[:, order][:, :, order], rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(values[:, 1], values[:, 0], rtol=1e-12)
-        np.testing.assert_allclose(values[:, 2], values[:, 3], rtol=1e-12)
         np.testing.assert_array_equal(values, values.transpose(0, 2, 1))
     np.testing.assert_allclose(other.V.values, flow.V.values[:, order], rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(x=inputs)
 def test_kernels_are_positive_semidefinite(name: str, x: np.ndarray) -> None:
     x[1] = x[0] * (1 + 1e-9)
@@ -198,7 +206,8 @@ def test_opposite_inputs_of_an_odd_activation(name: str) -> None:
     x = np.array([[1.0, 0.3], [-1.0, -0.3]])
     flow = fw.flow(fw.MLP(name, depth=5, C_W=1.3, lambda_b=0.0), x)
     for kernel in ("K", "Theta"):
-        np.testing.assert_allclose(flow[kernel][:, 0, 1], -flow[kernel][:, 0, 0], rtol=1e-13)
+        off = np.abs(flow[kernel][:, 0, 1] + flow[kernel][:, 0, 0])
+        assert np.all(off <= flow[f"{kernel}_error"])
 
 
 # --- pairs that nearly coincide, tiles, options ---
@@ -272,7 +281,7 @@ def test_one_layer() -> None:
         ({}, [[1.0, np.nan]], {}, "`x`.*nan|`x`.*NaN"),
         ({}, [[1.0, np.inf]], {}, "`x`.*inf"),
         ({}, np.zeros((0, 3)), {}, "`x`"),
-        ({}, [[1.0, 1.0], [0.0, 0.0]], {}, r"all-zero row \(1\).*drop it or use a positive C_b"),
+        ({}, [[1.0, 1.0], [0.0, 0.0]], {}, "`x` is all zero in row 1.*drop it"),
         ({}, ONE, {"order": 1}, "`order` must be 0"),
         ({}, ONE, {"tensors": "V"}, "`tensors` must be None"),
         ({}, ONE, {"layers": "first"}, "`layers` must be 'all', 'last'"),
@@ -285,10 +294,6 @@ def test_one_layer() -> None:
 def test_refusals(network, x, options, message: str) -> None:
     with pytest.raises(fw.InputError, match=message):
         fw.flow(fw.MLP(**{"activation": "relu", "depth": 5, **network}), x, **options)
-
-
-def test_zero_row_is_fine_with_biases() -> None:
-    assert float(fw.flow(fw.MLP("tanh", depth=2, C_b=0.1), [[0.0, 0.0]]).K[0, 0, 0]) == 0.1
 
 
 def test_more_than_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

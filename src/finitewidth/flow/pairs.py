@@ -76,6 +76,8 @@ class Tiling:
         size = len(self.tiles[0])
         rows, columns = (self.tiles[k][: self.N - k * size] for k in (i, j))
         block = part[:, : len(rows), : len(columns)]
+        if i == j:  # the two roundings of one number
+            block = 0.5 * (block + block.transpose(0, 2, 1))
         whole[:, rows[:, None], columns] = block
         whole[:, columns[:, None], rows] = block.transpose(0, 2, 1)
 
