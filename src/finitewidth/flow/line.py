@@ -11,7 +11,7 @@ import numpy as np
 from finitewidth.activations import Activation
 from finitewidth.architecture import MLP
 from finitewidth.errors import InputError
-from finitewidth.gaussian.tables import NotTabulable, line_moments, line_table
+from finitewidth.gaussian.tables import NotTabulable, is_discontinuous, line_moments, line_table
 
 _FLOOR, _CEILING = 1e-290, 1e290
 
@@ -22,7 +22,7 @@ class LineFlow:
 
     Attributes
         K, Theta, V, chi_parallel, chi_perp: as in the module's equations.
-        moments: ⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩ at each layer, shape (L, 4, N).
+        moments: ⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩, ⟨z²σ'²⟩ at each layer, shape (L, 5, N).
         moment_error: relative error of ⟨σ²⟩ and ⟨σ'²⟩, shape (L,).
         steepest: of the step into each layer, the largest factor by which it amplifies relative errors, shape (L,).
     """
@@ -46,7 +46,7 @@ def line_flow(net: MLP, x2: np.ndarray) -> LineFlow:
     L, N = net.depth, len(x2)
     C_b, C_W, l_b, l_W = (net.per_layer(name) for name in ("C_b", "C_W", "lambda_b", "lambda_W"))
     K, Theta, V = (np.zeros((L, N)) for _ in range(3))
-    moments = np.zeros((L, 4, N))
+    moments = np.zeros((L, 5, N))
     moment_error, steepest = np.zeros(L), np.zeros(L)
     K[0], Theta[0] = C_b[0] + C_W[0] * x2, l_b[0] + l_W[0] * x2
     for layer in range(L):
@@ -54,7 +54,7 @@ def line_flow(net: MLP, x2: np.ndarray) -> LineFlow:
         moments[layer], moment_error[layer] = single_input_moments(net.activation, K[layer], layer + 1)
         if layer + 1 == L:
             break
-        m, s, dm, m4 = moments[layer]
+        m, s, dm, m4, _ = moments[layer]
         K[layer + 1] = C_b[layer + 1] + C_W[layer + 1] * m
         with np.errstate(over="ignore", invalid="ignore"):
             Theta[layer + 1] = l_b[layer + 1] + l_W[layer + 1] * m + C_W[layer + 1] * s * Theta[layer]
@@ -65,18 +65,36 @@ def line_flow(net: MLP, x2: np.ndarray) -> LineFlow:
     return LineFlow(K, Theta, V, entered * moments[:, 2], entered * moments[:, 1], moments, moment_error, steepest)
 
 
+def collinear_spread(net: MLP, line: LineFlow) -> np.ndarray:
+    """How fast collinear inputs turn into different directions: R' − K'_ab = spread · (ln K_a − ln K_b)² at ρ = 1.
+
+    To second order in the logarithm, with R'² = K'_a K'_b,
+
+        8 K' spread = C_W {C_b ⟨z²σ'²⟩ + C_W (⟨σ²⟩⟨z²σ'²⟩ − ⟨zσσ'⟩²)} .
+
+    Shape (L − 1, N); −1 where σ jumps, and the difference is not of second order.
+    """
+    C_b, C_W = (net.per_layer(name)[1:, None] for name in ("C_b", "C_W"))
+    m, _, dm, _, stretch = line.moments[:-1].transpose(1, 0, 2)
+    if is_discontinuous(net.activation):
+        return np.full_like(m, -1.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        tilt = np.maximum(m * stretch - (line.K[:-1] * dm) ** 2, 0.0)
+        spread = C_W * (C_b * stretch + C_W * tilt) / (8 * line.K[1:])
+    return np.where(np.isfinite(spread), spread, -1.0)
+
+
 def single_input_moments(activation: Activation, K: np.ndarray, layer: int = 1) -> tuple[np.ndarray, float]:
-    """⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩ at kernels K > 0, shape (4, *K.shape), and their largest relative error."""
+    """⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩, ⟨z²σ'²⟩ at kernels K > 0, shape (5, *K.shape), and their relative error."""
     form, parameters = activation.closed_form or ("", ())
     eps = np.finfo(float).eps
     with np.errstate(over="ignore"):
         if form == "piecewise_linear":
             A2, A4 = (0.5 * sum(slope**p for slope in parameters) for p in (2, 4))
-            return np.stack([A2 * K, A2 * np.ones_like(K), A2 * np.ones_like(K), 3 * A4 * K * K]), 4 * eps
+            return np.stack([A2 * K, A2 * np.ones_like(K), A2 * np.ones_like(K), 3 * A4 * K * K, A2 * K]), 4 * eps
         if form == "exp":
-            return np.stack([np.exp(2 * K), np.exp(2 * K), 2 * np.exp(2 * K), np.exp(8 * K)]), float(
-                8 * eps * (1 + K.max())
-            )
+            e2, e8 = np.exp(2 * K), np.exp(8 * K)
+            return np.stack([e2, e2, 2 * e2, e8, (K + 4 * K * K) * e2]), float(8 * eps * (1 + K.max()))
     try:
         try:
             table = line_table(activation, K)

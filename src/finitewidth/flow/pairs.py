@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from finitewidth.architecture import MLP
-from finitewidth.flow.line import LineFlow
+from finitewidth.flow.line import LineFlow, collinear_spread
 from finitewidth.flow.tiles import FirstLayer, LayerConstants, compiled_tile, each_tile, run_tile_directly, tile_size
 from finitewidth.gaussian.pair_maps import DirectMap, PairMap, pair_map
 
@@ -85,11 +85,13 @@ class Tiling:
 def _compiled(averages: PairMap, net: MLP, line: LineFlow, tiling: Tiling, *, keep: bool) -> RunTile:
     """Tiles through a compiled program."""
     kernels, sides = zip(*((line.K[:, tile], averages.tile(i)) for i, tile in enumerate(tiling.tiles)), strict=True)
+    turns = collinear_spread(net, line)
+    spreads = [turns[:, tile] for tile in tiling.tiles]
     shared, hyper, homogeneous = averages.layers(), _layer_constants(net), _scale_invariance(net)
 
     def run(i: int, j: int, first: FirstLayer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        K = kernels[i], kernels[j]
-        found = compiled_tile(averages.function, first, K, shared, (sides[i], sides[j]), hyper, homogeneous, keep=keep)
+        K, pair, spread = (kernels[i], kernels[j]), (sides[i], sides[j]), (spreads[i], spreads[j])
+        found = compiled_tile(averages.function, first, K, shared, pair, spread, hyper, homogeneous, keep=keep)
         return np.asarray(found[0]), np.asarray(found[1]), np.asarray(found[2])
 
     return run
@@ -98,10 +100,14 @@ def _compiled(averages: PairMap, net: MLP, line: LineFlow, tiling: Tiling, *, ke
 def _directly(averages: DirectMap, net: MLP, line: LineFlow, tiling: Tiling, *, keep: bool) -> RunTile:
     """Tiles through plain quadrature."""
     kernels, hyper = [line.K[:, tile] for tile in tiling.tiles], _layer_constants(net)
+    turns = collinear_spread(net, line)
+    spreads = [turns[:, tile] for tile in tiling.tiles]
 
     def run(i: int, j: int, first: FirstLayer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         of_these = partial(averages.averages, first=i, second=j)
-        K, Theta, closest = run_tile_directly(of_these, first, (kernels[i], kernels[j]), hyper)
+        K, Theta, closest = run_tile_directly(
+            of_these, first, (kernels[i], kernels[j]), (spreads[i], spreads[j]), hyper
+        )
         return (K, Theta, closest) if keep else (K[-1:], Theta[-1:], closest)
 
     return run

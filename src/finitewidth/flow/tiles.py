@@ -63,22 +63,25 @@ def correlation_step(
     averages: PairAverages,
     w: Array,
     s: Array,
-    first: tuple[Array, Array],
-    second: tuple[Array, Array],
+    first: tuple[Array, ...],
+    second: tuple[Array, ...],
     C_b: Array,
     C_W: Array,
     homogeneous: Array,
 ) -> tuple[Array, Array]:
     """(w, s) of the next layer.
 
-    `first`, `second`: kernels of the two sides at this layer and at the next, shape (tile,) each. `homogeneous`:
-    A₂ = ⟨σ²⟩/K of a scale-invariant σ, else 0.
+    `first`, `second`: kernels of the two sides at this layer and at the next, and their `collinear_spread`, shape
+    (tile,) each. `homogeneous`: A₂ = ⟨σ²⟩/K of a scale-invariant σ, else 0.
     """
-    (a, a2), (b, b2) = (first[0][:, None], first[1][:, None]), (second[0], second[1])
+    (a, a2, spread_a), (b, b2, spread_b) = (side[:, None] for side in first), second
     R2 = jnp.sqrt(a2) * jnp.sqrt(b2)
     gap = R2 - s * (C_b + C_W * averages.collinear)
-    # exact where both sides of the difference are the same number
-    gap = jnp.where((a == b) & (s > 0), 0.0, jnp.maximum(gap, 0.0))
+    # nearly equal kernels: the difference is of second order, and rounding would hide it
+    apart, spread = (a - b) / (a + b), 2 * (spread_a + spread_b)
+    near = (s > 0) & (jnp.abs(apart) < 1e-5) & (spread >= 0)
+    gap = jnp.where(near, spread * apart * apart, jnp.maximum(gap, 0.0))
+    gap = jnp.where((a == b) & (s > 0), 0.0, gap)
     # scale-invariant σ: R'² − (C_b + C_W A₂ √(ab))² = C_b C_W A₂ (√a − √b)²
     spread = C_b * C_W * homogeneous * (jnp.sqrt(a) - jnp.sqrt(b)) ** 2 / (R2 + C_b + C_W * jnp.abs(averages.collinear))
     gap = jnp.where((homogeneous > 0) & (s > 0), spread, gap)
@@ -90,8 +93,8 @@ def correlation_step(
 def advance(
     found: PairAverages,
     state: PairState,
-    first: tuple[Array, Array],
-    second: tuple[Array, Array],
+    first: tuple[Array, ...],
+    second: tuple[Array, ...],
     h: LayerConstants,
     homogeneous: Array,
 ) -> PairState:
@@ -115,6 +118,7 @@ def run_tile(
     K: tuple[Array, Array],
     shared: Any,
     sides: tuple[Any, Any],
+    spread: tuple[Array, Array],
     hyper: LayerConstants,
     homogeneous: Array,
     *,
@@ -128,13 +132,13 @@ def run_tile(
     layers, constants = shared
 
     def step(state: PairState, inputs: Any) -> tuple[PairState, Any]:
-        layer, sides, (a, a2), (b, b2), h = inputs
-        state = advance(averages(constants, layer, *sides, state.w, state.s), state, (a, a2), (b, b2), h, homogeneous)
-        return state, (kernel(state, a2, b2), state.Theta) if keep else None
+        layer, sides, first, second, h = inputs
+        state = advance(averages(constants, layer, *sides, state.w, state.s), state, first, second, h, homogeneous)
+        return state, (kernel(state, first[1], second[1]), state.Theta) if keep else None
 
     state = enter(first, K[0][0], K[1][0], jax.tree.map(lambda h: h[0], hyper))
     start = kernel(state, K[0][0], K[1][0]), state.Theta
-    pairs = tuple((k[:-1], k[1:]) for k in K)
+    pairs = tuple((k[:-1], k[1:], g) for k, g in zip(K, spread, strict=True))
     last, steps = jax.lax.scan(step, state, (layers, sides, *pairs, jax.tree.map(lambda h: h[1:], hyper)))
     if not keep:
         return kernel(last, K[0][-1], K[1][-1])[None], last.Theta[None], _closest(first, state)
@@ -149,6 +153,7 @@ def run_tile_directly(
     averages: Callable[[int, np.ndarray, np.ndarray], PairAverages],
     first: FirstLayer,
     K: tuple[np.ndarray, np.ndarray],
+    spread: tuple[np.ndarray, np.ndarray],
     hyper: LayerConstants,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same for averages (layer, w, s) that are computed outside JAX; always all layers."""
@@ -157,7 +162,7 @@ def run_tile_directly(
     kept = [(kernel(state, K[0][0], K[1][0]), state.Theta)]
     for layer in range(len(K[0]) - 1):
         found = averages(layer, np.asarray(state.w), np.asarray(state.s))
-        first_side, second_side = ((k[layer], k[layer + 1]) for k in K)
+        first_side, second_side = ((k[layer], k[layer + 1], g[layer]) for k, g in zip(K, spread, strict=True))
         entered = LayerConstants(*(h[layer + 1] for h in hyper))
         state = advance(found, state, first_side, second_side, entered, jnp.zeros(()))
         kept.append((kernel(state, K[0][layer + 1], K[1][layer + 1]), state.Theta))

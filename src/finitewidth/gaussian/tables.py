@@ -91,7 +91,7 @@ class LineTable:
     `moments(K)` returns rows in the order of `NAMES`; `error` is their relative error.
     """
 
-    NAMES = ("sigma2", "slope2", "dsigma2_dK", "sigma4")
+    NAMES = ("sigma2", "slope2", "dsigma2_dK", "sigma4", "stretch2")
 
     def __init__(self, activation: Activation, window: Window) -> None:
         self.window = window
@@ -113,13 +113,13 @@ class LineTable:
         self.error = np.maximum(relative.max(axis=1), 4e-16) + tail
 
     def moments(self, K: np.ndarray) -> np.ndarray:
-        """Shape (4, *K.shape)."""
+        """Shape (5, *K.shape)."""
         basis = chebyshev.chebvander(self.window.to_unit(np.log(K)), self._coefficients.shape[1] - 1)
         return np.moveaxis(basis @ self._coefficients.T * self._scale, -1, 0)
 
 
 def line_moments(activation: Activation, K: np.ndarray) -> Estimate:
-    """⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK = ⟨σ²(z² − K)⟩/2K², ⟨σ⁴⟩ by adaptive quadrature: shape (4, *K.shape).
+    """⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK = ⟨σ²(z² − K)⟩/2K², ⟨σ⁴⟩, ⟨z²σ'²⟩ by quadrature: shape (5, *K.shape).
 
     For a continuous σ the derivative is taken as ⟨zσσ'⟩/K, which does not cancel.
     """
@@ -129,7 +129,7 @@ def line_moments(activation: Activation, K: np.ndarray) -> Estimate:
     def stack(z: np.ndarray) -> np.ndarray:
         s, d = activation.evaluate(z, (0, 1))
         s2 = s * s
-        rows = [s2, d * d, np.zeros_like(z) if jumps else z * s * d, s2 * s2]
+        rows = [s2, d * d, np.zeros_like(z) if jumps else z * s * d, s2 * s2, (z * d) ** 2]
         return np.stack(rows)
 
     estimate = average(stack, K, kinks=activation.kinks)
