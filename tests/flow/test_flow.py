@@ -169,12 +169,14 @@ inputs = st.integers(0, 2**32 - 1).map(directions)
 @given(x=inputs, order=st.permutations(range(6)))
 def test_samples_in_any_order_and_twice(name: str, x: np.ndarray, order: list[int]) -> None:
     x[1] = x[0]
+    x[2] = x[3] * (1 + 1e-15)  # as nearly equal as numbers can be
     net = fw.MLP(name, depth=4, C_b=0.1, C_W=1.2)
     flow, other = fw.flow(net, x), fw.flow(net, x[order])
     for kernel in ("K", "Theta"):
         values = flow[kernel].values
         np.testing.assert_allclose(other[kernel].values, values[:, order][:, :, order], rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(values[:, 1], values[:, 0], rtol=1e-12)
+        np.testing.assert_allclose(values[:, 2, 3], values[:, 3, 3], rtol=1e-12)
         np.testing.assert_array_equal(values, values.transpose(0, 2, 1))
     np.testing.assert_allclose(other.V.values, flow.V.values[:, order], rtol=1e-12)
 
@@ -207,7 +209,7 @@ def test_opposite_inputs_of_an_odd_activation(name: str) -> None:
     flow = fw.flow(fw.MLP(name, depth=5, C_W=1.3, lambda_b=0.0), x)
     for kernel in ("K", "Theta"):
         off = np.abs(flow[kernel][:, 0, 1] + flow[kernel][:, 0, 0])
-        assert np.all(off <= flow[f"{kernel}_error"])
+        assert np.all(off <= 2 * flow[f"{kernel}_error"])  # two numbers, each with its error
 
 
 # --- pairs that nearly coincide, tiles, options ---
@@ -232,7 +234,7 @@ def test_nearly_collinear_inputs(bias: float, tiny: float) -> None:
     np.testing.assert_allclose(fw.flow(fw.MLP("sign", depth=2, C_b=bias), X).K[1, 0, 1], sign, rtol=2e-15)
 
 
-@pytest.mark.parametrize("name", ["relu", "silu", "hardtanh"])
+@pytest.mark.parametrize("name", ["relu", "tanh", "hardtanh"])
 def test_many_inputs_are_pairs_of_inputs(name: str) -> None:
     """130 inputs take two tiles with padding; each pair alone takes one."""
     x = np.random.default_rng(0).uniform(-1, 1, size=(130, 5)) * np.linspace(0.8, 1.6, 130)[:, None]

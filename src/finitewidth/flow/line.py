@@ -60,7 +60,7 @@ def line_flow(net: MLP, x2: np.ndarray) -> LineFlow:
             Theta[layer + 1] = l_b[layer + 1] + l_W[layer + 1] * m + C_W[layer + 1] * s * Theta[layer]
             ratio = net.widths[layer] / net.widths[layer - 1] if layer else 0.0
             V[layer + 1] = C_W[layer + 1] ** 2 * (np.maximum(m4 - m * m, 0.0) + ratio * dm * dm * V[layer])
-        steepest[layer + 1] = np.max(C_W[layer + 1] * np.maximum(np.abs(dm), s) * K[layer] / K[layer + 1])
+            steepest[layer + 1] = np.max(C_W[layer + 1] * np.maximum(np.abs(dm), s) * K[layer] / K[layer + 1])
     entered = np.concatenate([C_W[1:], C_W[-1:]])[:, None]
     return LineFlow(K, Theta, V, entered * moments[:, 2], entered * moments[:, 1], moments, moment_error, steepest)
 

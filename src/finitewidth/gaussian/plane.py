@@ -82,7 +82,8 @@ def panels(edges: np.ndarray, centers: np.ndarray, widths: np.ndarray, scale: fl
         length = todo.high - todo.low
         center = centers[todo.row]
         distance = np.maximum(np.maximum(todo.low[:, None] - center, center - todo.high[:, None]), 0.0)
-        allowed = scale * np.min(2 * widths[todo.row] + 1.5 * distance, axis=1, initial=_LONGEST)
+        with np.errstate(over="ignore"):  # no kink near: any length is allowed
+            allowed = scale * np.min(2 * widths[todo.row] + 1.5 * distance, axis=1, initial=_LONGEST)
         is_done = length <= np.maximum(allowed, 1e-14)
         done.append(todo.where(is_done))
         rest = todo.where(~is_done)
