@@ -51,6 +51,8 @@ def flow(
         last layer's with its own C_W).
         Each has a `<name>_error`: bounds on the absolute error, by layer.
 
+        Where σ itself jumps, chi_perp does not exist: it is NaN, its error infinite, and `notes` says so.
+
     Raises
         InputError: for inputs that cannot be used, sizes that do not match, a kernel that leaves float64 (the layer is
             named), or more memory than this machine has.

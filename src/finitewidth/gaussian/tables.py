@@ -86,7 +86,7 @@ def _needed(coefficients: np.ndarray, axis: int, floor: float = 3e-14) -> int:
 
 
 class LineTable:
-    """⟨σ²⟩/K^0, ⟨σ'²⟩, ⟨zσσ'⟩/K-type moments of a single input, as polynomials in log K.
+    """⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩ and ⟨z²σ'²⟩ of a single input, as polynomials in log K.
 
     `moments(K)` returns rows in the order of `NAMES`; `error` is their relative error.
     """
