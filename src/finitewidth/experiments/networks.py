@@ -1,0 +1,64 @@
+"""Real networks: drawing their parameters, running them forward (PDLT ch. 2).
+
+z⁽¹⁾ = b⁽¹⁾ + W⁽¹⁾ x ,     z⁽ℓ⁺¹⁾ = b⁽ℓ⁺¹⁾ + W⁽ℓ⁺¹⁾ σ(z⁽ℓ⁾) ,     E[b b] = C_b ,  E[W W] = C_W / n_{ℓ-1} .
+
+This is all that an experiment knows of a network; every derivative is JAX's.
+"""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from finitewidth.architecture import MLP
+
+
+class Layer(NamedTuple):
+    """Biases b (n_ℓ,) and weights W (n_ℓ, n_{ℓ-1}) of one layer; also their gradients, their learning rates, …"""
+
+    b: jax.Array
+    W: jax.Array
+
+
+Parameters = tuple[Layer, ...]
+
+
+def draw(key: jax.Array, net: MLP, *, n_in: int, n_out: int) -> Parameters:
+    """One network at initialisation: independent Gaussians b ~ N(0, C_b), W ~ N(0, C_W/n_{ℓ-1}).
+
+    Arguments
+        key: a JAX random key.
+        net: the architecture; its own `n_in` and `n_out` are not read.
+        n_in, n_out: number of inputs and outputs. Given the layer before, outputs are independent and alike, so that
+            statistics per output do not depend on their number.
+    """
+    widths = (n_in, *net.widths, n_out)
+    C_b, C_W = net.per_layer("C_b"), net.per_layer("C_W")
+    sizes = [(n, n_before) for n_before, n in pairwise(widths)]
+    # one call for all numbers: a hundred small ones would take longer to compile and to run
+    normals = jax.random.normal(key, (sum(n * (n_before + 1) for n, n_before in sizes),))
+    layers = []
+    for l, (n, n_before) in enumerate(sizes):
+        mine, normals = normals[: n * (n_before + 1)].reshape(n, n_before + 1), normals[n * (n_before + 1) :]
+        layers.append(Layer(np.sqrt(C_b[l]) * mine[:, 0], np.sqrt(C_W[l] / n_before) * mine[:, 1:]))
+    return tuple(layers)
+
+
+def preactivations(net: MLP, parameters: Parameters, x: jax.Array) -> jax.Array:
+    """z⁽ᴸ⁾ of one network: (N, n_in) inputs to (n_out, N) outputs."""
+    first, *later = parameters
+    z = first.b[:, None] + first.W @ x.T
+    for layer in later:
+        z = layer.b[:, None] + layer.W @ net.activation(z)
+    return z
+
+
+def learning_rates(net: MLP, parameters: Parameters) -> Parameters:
+    """The diagonal of the learning-rate tensor: λ_b for biases, λ_W/n_{ℓ-1} for weights; one number each."""
+    lambda_b, lambda_W = net.per_layer("lambda_b"), net.per_layer("lambda_W")
+    return tuple(
+        Layer(jnp.asarray(lambda_b[l]), jnp.asarray(lambda_W[l] / layer.W.shape[1]))
+        for l, layer in enumerate(parameters)
+    )

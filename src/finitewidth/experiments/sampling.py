@@ -1,0 +1,105 @@
+"""Draw networks by number, and sum over them what each contributes.
+
+Network number k has the random key fold_in(key, k), where the key comes from the seed and the widths: it is the same
+network whoever draws it and beside whichever others, and networks of two widths are independent.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from finitewidth.architecture import MLP
+from finitewidth.errors import InputError
+from finitewidth.experiments.derivatives import Derivatives
+from finitewidth.experiments.networks import draw
+from finitewidth.experiments.statistics import Batch
+from finitewidth.experiments.tensors import TENSORS, Outputs
+from finitewidth.precision import float64
+
+Sums = Callable[[jax.Array, np.ndarray, np.ndarray, np.ndarray], dict[str, jax.Array]]
+
+CACHE_BYTES = 4 << 20  # networks done together go through the processor's cache, which is faster than its memory
+MOST_TOGETHER = 64
+
+
+class Sampler:
+    """What networks of one architecture contribute to some tensors.
+
+    Arguments
+        net, x: the architecture and its (N, n_in) inputs.
+        names: tensors to contribute to.
+        outputs: how many outputs each order of derivatives uses.
+        seed: an integer ≥ 0.
+        together: how many networks at most are done at once; None takes as many as fit the processor's cache.
+    """
+
+    def __init__(
+        self, net: MLP, x: np.ndarray, *, names: Sequence[str], outputs: Outputs, seed: int, together: int | None = None
+    ):
+        self.net, self.x, self.seed = net, x, seed
+        self.names, self.outputs = tuple(names), outputs
+        self.together = self._in_cache() if together is None else together
+
+    def chunks(self, networks: np.ndarray) -> Iterator[Batch]:
+        """The sums over the networks with these numbers, a chunk at a time.
+
+        Raises
+            InputError: when a contribution is not a finite number.
+        """
+        if networks.size == 0:
+            return
+        pieces = -(-networks.size // self.together)
+        size = -(-networks.size // pieces)  # one shape for all chunks, so that one program is compiled
+        for start in range(0, networks.size, size):
+            mine = networks[start : start + size]
+            numbers = np.pad(mine, (0, size - mine.size), mode="edge")
+            weights = (np.arange(size) < mine.size).astype(np.float64)
+            with float64():
+                sums = _compiled(self.net, self.names, self.outputs)(self._key(), numbers, weights, self.x)
+                batch = Batch(mine.size, {name: np.asarray(each) for name, each in sums.items()})
+            self._check(batch)
+            yield batch
+
+    def _key(self) -> jax.Array:
+        key = jax.random.key(self.seed)
+        for n in self.net.widths:
+            key = jax.random.fold_in(key, n)
+        return key
+
+    def _check(self, batch: Batch) -> None:
+        bad = [name for name, sums in batch.sums.items() if not np.isfinite(sums).all()]
+        if bad:
+            raise InputError(
+                f"`net` {self.net} has networks whose {', '.join(bad)} is not a finite number: signals or gradients "
+                "overflow, or σ has no derivative where they pass; choose C_W nearer to critical, fewer layers, or "
+                "another activation"
+            )
+
+    def _in_cache(self) -> int:
+        widths = (self.x.shape[1], *self.net.widths, self.outputs.moving)
+        parameters = sum((before + 1) * after for before, after in pairwise(widths))
+        levels = {TENSORS[name].level for name in self.names}
+        inputs = self.x.shape[0]
+        vectors = 1 + self.outputs.moving * inputs + ("ddH" in levels) * (self.outputs.ddH * inputs) ** 2
+        numbers = parameters * vectors + self.outputs.z * (widths[-2] + 1)
+        return int(np.clip(CACHE_BYTES // (8 * numbers), 1, MOST_TOGETHER))
+
+
+@lru_cache(maxsize=32)
+def _compiled(net: MLP, names: tuple[str, ...], outputs: Outputs) -> Sums:
+    def contributions(key: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
+        parameters = draw(key, net, n_in=x.shape[1], n_out=outputs.z)
+        network = Derivatives(net, parameters, x, moving=outputs.moving)
+        return {name: TENSORS[name].product(network, outputs) for name in names}
+
+    @jax.jit
+    def sums(key: jax.Array, numbers: jax.Array, weights: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
+        keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
+        each = jax.vmap(lambda key: contributions(key, x))(keys)
+        return jax.tree.map(lambda values: jnp.tensordot(weights, values, 1), each)
+
+    return sums
