@@ -40,7 +40,7 @@ class Sampler:
     def __init__(
         self, net: MLP, x: np.ndarray, *, names: Sequence[str], outputs: Outputs, seed: int, together: int | None = None
     ):
-        self.net, self.x, self.seed = net, x, seed
+        self.net, self.x, self._key = net, x, _key(net, seed)
         self.names, self.outputs = tuple(names), outputs
         self.together = self._in_cache() if together is None else together
 
@@ -59,16 +59,10 @@ class Sampler:
             numbers = np.pad(mine, (0, size - mine.size), mode="edge")
             weights = (np.arange(size) < mine.size).astype(np.float64)
             with float64():
-                sums = _compiled(self.net, self.names, self.outputs)(self._key(), numbers, weights, self.x)
+                sums = _compiled(self.net, self.names, self.outputs)(self._key, numbers, weights, self.x)
                 batch = Batch(mine.size, {name: np.asarray(each) for name, each in sums.items()})
             self._check(batch)
             yield batch
-
-    def _key(self) -> jax.Array:
-        key = jax.random.key(self.seed)
-        for n in self.net.widths:
-            key = jax.random.fold_in(key, n)
-        return key
 
     def _check(self, batch: Batch) -> None:
         bad = [name for name, sums in batch.sums.items() if not np.isfinite(sums).all()]
@@ -87,6 +81,14 @@ class Sampler:
         vectors = 1 + self.outputs.moving * inputs + ("ddH" in levels) * (self.outputs.ddH * inputs) ** 2
         numbers = parameters * vectors + self.outputs.z * (widths[-2] + 1)
         return int(np.clip(CACHE_BYTES // (8 * numbers), 1, MOST_TOGETHER))
+
+
+def _key(net: MLP, seed: int) -> jax.Array:
+    with float64():
+        key = jax.random.key(seed)
+        for n in net.widths:
+            key = jax.random.fold_in(key, n)
+    return key
 
 
 @lru_cache(maxsize=32)

@@ -142,7 +142,7 @@ def _diagonal(d: Derivatives, outputs: Outputs) -> jax.Array:
 
 
 def _distinct(x: jax.Array, y: jax.Array, product: str) -> jax.Array:
-    """The average of x_i y_j over i ≠ j, `product` being the einsum of the other axes; j runs over the first of the i."""
+    """The average of x_i y_j over i ≠ j, `product` being the einsum of the other axes; j runs over the first i."""
     many, few = x.shape[0], y.shape[0]
     same = jnp.einsum("i" + product.replace(",", ",i"), x[:few], y)
     return (jnp.einsum(product, x.sum(0), y.sum(0)) - same) / (few * (many - 1))
