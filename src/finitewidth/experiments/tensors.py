@@ -73,12 +73,12 @@ class Tensor:
 
 
 def _zz(d: Derivatives, _: Outputs) -> jax.Array:
-    return _products(d.z).mean(0)
+    return jnp.einsum("ia,ib->ab", d.z, d.z) / d.z.shape[0]
 
 
-def _zzzz(d: Derivatives, outputs: Outputs) -> jax.Array:
-    zz = _products(d.z)
-    return _distinct(zz, zz, "ab,cd->abcd")
+def _zzzz(d: Derivatives, _: Outputs) -> jax.Array:
+    zz = _products(d)
+    return _distinct("iab,jcd->abcd", zz, zz)
 
 
 def _H(d: Derivatives, outputs: Outputs) -> jax.Array:
@@ -86,54 +86,53 @@ def _H(d: Derivatives, outputs: Outputs) -> jax.Array:
 
 
 def _zzH(d: Derivatives, outputs: Outputs) -> jax.Array:
-    return _distinct(_products(d.z), _diagonal(d, outputs), "ab,cd->abcd")
+    return _distinct("iab,jcd->abcd", _products(d), _diagonal(d, outputs))
 
 
 def _HH(d: Derivatives, outputs: Outputs) -> jax.Array:
     H = _diagonal(d, outputs)
-    return _distinct(H, H, "ab,cd->abcd")
+    return _distinct("iab,jcd->abcd", H, H)
 
 
 def _B(d: Derivatives, outputs: Outputs) -> jax.Array:
     H = d.H[:, :, : outputs.H]
-    return _exchanged(_distinct_pairs(jnp.einsum("iajc,ibjd->ijabcd", H, H)))
+    return _exchanged(_distinct("iajc,ibjd->abcd", H, H))
 
 
 def _F(d: Derivatives, outputs: Outputs) -> jax.Array:
-    H = d.H[:, :, : outputs.H]
-    return _exchanged(_distinct_pairs(jnp.einsum("ia,ibjd,jc->ijabcd", d.z, H, d.z[: outputs.H])))
+    return _exchanged(_distinct("ia,ibjd,jc->abcd", d.z, d.H[:, :, : outputs.H], d.z[: outputs.H]))
 
 
 def _P(d: Derivatives, outputs: Outputs) -> jax.Array:
-    return _distinct_pairs(jnp.einsum("iajbc,id->ijabcd", d.dH_pairs(outputs.dH), d.z))
+    return _distinct("iajbc,id->abcd", d.dH_pairs(outputs.dH), d.z)
 
 
 def _Q(d: Derivatives, outputs: Outputs) -> jax.Array:
-    return d.dH_weighted(outputs.dH).mean(0) / (outputs.z - 1)
+    return d.dH_weighted(outputs.dH).mean(0) / (d.z.shape[0] - 1)
 
 
 def _R(d: Derivatives, outputs: Outputs) -> jax.Array:
-    return _distinct_pairs(jnp.einsum("iabjcd->ijabcd", d.ddI_pairs(outputs.ddH)))
+    return _distinct("iabjcd->abcd", d.ddI_pairs(outputs.ddH))
 
 
 def _S(d: Derivatives, outputs: Outputs) -> jax.Array:
     v = d.hessian_gradients(outputs.ddH)
-    return _distinct_pairs(jnp.einsum("iajcp,ibjdp->ijabcd", v, v))
+    return _distinct("iajcp,ibjdp->abcd", v, v)
 
 
 def _T(d: Derivatives, outputs: Outputs) -> jax.Array:
     v = jnp.einsum("iaibp->iabp", d.hessian_gradients(outputs.ddH))
-    return _distinct(v, v, "abp,dcp->abcd")
+    return _distinct("iabp,jdcp->abcd", v, v)
 
 
 def _U(d: Derivatives, outputs: Outputs) -> jax.Array:
     v = d.hessian_gradients(outputs.ddH)
-    return _distinct_pairs(jnp.einsum("iajdp,jcibp->ijabcd", v, v))
+    return _distinct("iajdp,jcibp->abcd", v, v)
 
 
-def _products(z: jax.Array) -> jax.Array:
+def _products(d: Derivatives) -> jax.Array:
     """z_ia z_ib, (i, a, b)."""
-    return z[:, :, None] * z[:, None, :]
+    return d.z[:, :, None] * d.z[:, None, :]
 
 
 def _diagonal(d: Derivatives, outputs: Outputs) -> jax.Array:
@@ -141,18 +140,22 @@ def _diagonal(d: Derivatives, outputs: Outputs) -> jax.Array:
     return jnp.einsum("jajb->jab", d.H[: outputs.H, :, : outputs.H])
 
 
-def _distinct(x: jax.Array, y: jax.Array, product: str) -> jax.Array:
-    """The average of x_i y_j over i ≠ j, `product` being the einsum of the other axes; j runs over the first i."""
-    many, few = x.shape[0], y.shape[0]
-    same = jnp.einsum("i" + product.replace(",", ",i"), x[:few], y)
-    return (jnp.einsum(product, x.sum(0), y.sum(0)) - same) / (few * (many - 1))
+def _distinct(product: str, *factors: jax.Array) -> jax.Array:
+    """The average over i ≠ j of a product, written as the einsum over all i and j, which may run over the first i only.
 
-
-def _distinct_pairs(values: jax.Array) -> jax.Array:
-    """The average of values_ij… over i ≠ j, where j may run over fewer neurons than i."""
-    many, few = values.shape[:2]
-    is_distinct = jnp.arange(many)[:, None] != jnp.arange(few)
-    return jnp.einsum("ij,ij...->...", is_distinct.astype(values.dtype), values) / (few * (many - 1))
+    From the sum over all the sum over i = j is taken away: no array ever has both i and j and the axes of the result.
+    """
+    axes = product.split("->")[0].split(",")
+    sizes = {
+        axis: n for each, factor in zip(axes, factors, strict=True) for axis, n in zip(each, factor.shape, strict=True)
+    }
+    many, few = sizes["i"], sizes["j"]
+    same = [
+        factor[tuple(slice(few) if axis == "i" else slice(None) for axis in each)]
+        for each, factor in zip(axes, factors, strict=True)
+    ]
+    total = jnp.einsum(product, *factors) - jnp.einsum(product.replace("j", "i"), *same)
+    return total / (few * (many - 1))
 
 
 def _exchanged(values: jax.Array) -> jax.Array:
