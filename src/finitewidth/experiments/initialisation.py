@@ -108,7 +108,7 @@ def measure(
     n_networks, seed = arguments.networks(n_networks), arguments.seed(seed)
     together = None if chunk is None else whole_number("chunk", chunk)
     n = width_before_output(net, x)
-    outputs = efficient_outputs(names, n) if outputs is None else arguments.outputs(outputs, names)
+    outputs = efficient_outputs(names, n, x.shape[0]) if outputs is None else arguments.outputs(outputs, names)
     means = {mean for name in names for mean in TENSORS[name].means or ()}
     sampler = Sampler(net, x, names=sorted({*names, *means}), outputs=outputs, seed=seed, together=together)
     parts, done = [], 0

@@ -48,15 +48,18 @@ class Outputs:
         return max(self.H, self.dH, self.ddH)
 
 
-def efficient_outputs(names: Collection[str], n: int) -> Outputs:
+def efficient_outputs(names: Collection[str], n: int, inputs: int) -> Outputs:
     """The outputs to use for these tensors at width n: where errors for a given time were smallest.
 
-    Found by trial (tanh, depth 4, n = 32). Given the layer before, z² of one output fluctuates by K √2, and its mean
-    by √(V/n) from network to network: some 4n outputs make the first as small as the second, and cost little. Gradients
-    cost more: after these numbers of them an error falls slower than the time for it rises.
+    Found by trial (tanh, depth 4, n = 32, one and two inputs). Given the layer before, z² of one output fluctuates by
+    K √2, and its mean by √(V/n) from network to network: some 4n outputs make the first as small as the second, and
+    cost little. Gradients cost more: after these numbers an error falls slower than the time for it rises.
     """
     levels = {TENSORS[name].level for name in names}
-    numbers = {level: number if level in levels else 0 for level, number in GRADIENTS.items()}
+    numbers = {
+        level: number if level in levels else 0
+        for level, number in (GRADIENTS if inputs > 1 else GRADIENTS_ONE_INPUT).items()
+    }
     reads = any(TENSORS[name].reads for name in names)
     return Outputs(z=max(16, min(4 * n, 1024)) if reads else max(2, *numbers.values()), **numbers)
 
@@ -178,4 +181,5 @@ TENSORS = {
     "T": Tensor(_T, "ddH", reads=False),
     "U": Tensor(_U, "ddH", reads=False),
 }
-GRADIENTS = {"H": 8, "dH": 4, "ddH": 4}
+GRADIENTS = {"H": 8, "dH": 2, "ddH": 2}
+GRADIENTS_ONE_INPUT = {"H": 8, "dH": 4, "ddH": 4}
