@@ -64,7 +64,7 @@ def test_every_tensor_of_one_hidden_linear_layer():
     # exact in n (FACTS 2.1–2.4 with σ' = 1 and no second derivative): pins axes, pairings and powers of each
     w, b = 0.9, 0.4  # λ_W, λ_b
     net = fw.MLP("linear", depth=2, width=6, C_b=0.2, C_W=[1.0, 1.3], lambda_b=b, lambda_W=w)
-    seen = measure(net, X, n_networks=6000, seed=3)
+    seen = measure(net, X, n_networks=4000, seed=3)
     assert seen.n == 6
     K, Th, C = 0.2 + X @ X.T / 2, b + w * X @ X.T / 2, 1.3
     two = np.einsum("ac,bd->abcd", K, K) + np.einsum("ad,bc->abcd", K, K)
@@ -90,34 +90,33 @@ def test_every_tensor_of_one_hidden_linear_layer():
 
 
 def test_standard_errors_are_honest():
-    # squared pulls of 60 experiments average to 63/61 ± 0.19: five such errors fail once in 10^6. Skew adds a little
+    # squared pulls of 50 experiments average to 63/61 ± 0.21, and pulls to 0 ± 0.14: five such errors fail once in 10^6
     net = fw.MLP("linear", depth=2, width=16)
     pulls = []
-    for seed in range(60):
-        seen = measure(net, [[1.0]], n_networks=2048, tensors=["V"], seed=seed)
+    for seed in range(50):
+        seen = measure(net, [[1.0]], n_networks=1024, tensors=["V"], seed=seed)
         pulls.append((seen.mean["V"] - 2).item() / seen.standard_error["V"].item())
-    assert 0.4 < np.mean(np.square(pulls)) < 2.0
-    assert abs(np.mean(pulls)) < 0.65
+    assert 0.3 < np.mean(np.square(pulls)) < 2.1
+    assert abs(np.mean(pulls)) < 0.7
 
 
 SMALL = {"net": fw.MLP("gelu", depth=3, width=7, C_b=0.1, C_W=1.5), "x": X}
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_one_others():
-    first, again, other = (measure(**SMALL, n_networks=200, tensors=["V", "D"], seed=s) for s in (5, 5, 6))
-    for name in ("V", "D"):
+    first, again, other = (measure(**SMALL, n_networks=200, tensors=["K", "V"], seed=s) for s in (5, 5, 6))
+    for name in ("K", "V"):
         np.testing.assert_array_equal(first.mean[name], again.mean[name])
         np.testing.assert_array_equal(first.standard_error[name], again.standard_error[name])
         assert (first.mean[name] != other.mean[name]).all()
 
 
 def test_batches_done_in_another_order_give_the_same_bits(monkeypatch):
-    forward = measure(**SMALL, n_networks=200, tensors=["D"])
-    enumerated = initialisation.enumerate if hasattr(initialisation, "enumerate") else enumerate
-    monkeypatch.setattr(initialisation, "enumerate", lambda batches: reversed(list(enumerated(batches))), raising=False)
-    backward = measure(**SMALL, n_networks=200, tensors=["D"])
-    np.testing.assert_array_equal(forward.mean["D"], backward.mean["D"])
-    np.testing.assert_array_equal(forward.standard_error["D"], backward.standard_error["D"])
+    forward = measure(**SMALL, n_networks=200, tensors=["V"])
+    monkeypatch.setattr(initialisation, "enumerate", lambda batches: reversed(list(enumerate(batches))), raising=False)
+    backward = measure(**SMALL, n_networks=200, tensors=["V"])
+    np.testing.assert_array_equal(forward.mean["V"], backward.mean["V"])
+    np.testing.assert_array_equal(forward.standard_error["V"], backward.standard_error["V"])
 
 
 def test_chunks_change_rounding_only():
