@@ -1,0 +1,216 @@
+r"""Averages over every pair and quartet of a few inputs where σ has kinks: almost everywhere, and with the deltas.
+
+The derivative of σ in the sense of distributions is its almost-everywhere derivative and, at every kink κ, deltas times the
+jumps there,
+
+    ∂ⁱσ⁽ᵏ⁾ = σ⁽ᵏ⁺ⁱ⁾ + Σ_κ Σ_{m<i} [σ⁽ᵏ⁺ⁱ⁻¹⁻ᵐ⁾]_κ δ⁽ᵐ⁾(z − κ) ,
+
+and a delta in one input of a pair leaves an integral over the other: (−∂_a)ᵐ of the joint density at z_a = κ, which is a
+Hermite polynomial times the density.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations, product
+
+import numpy as np
+
+from finitewidth.activations import Activation
+from finitewidth.gaussian.estimate import Estimate
+from finitewidth.gaussian.expectation import expectation
+from finitewidth.gaussian.factor import factor
+from finitewidth.gaussian.line import average
+from finitewidth.gaussian.population import Population, spread
+from finitewidth.gaussian.products import Product, single_input_products
+from finitewidth.gaussian.truncated import Key, can_be_truncated, truncated_averages
+
+Orders = tuple[int, ...]
+PairKey = tuple[int, int, int, int]
+
+_MOST_PANELS = 5  # subsets of four inputs that nested panels are used for: seconds each
+_POPULATION, _RANDOMISATIONS = 1 << 14, 16
+_STEP = 1e-9
+
+
+def kinked_quartets(activation: Activation, K: np.ndarray, wanted: Sequence[Orders]) -> dict[Orders, np.ndarray]:
+    """⟨σ⁽ⁱ⁾_a σ⁽ʲ⁾_b σ⁽ᵏ⁾_c σ⁽ˡ⁾_d⟩ of almost-everywhere derivatives: values and errors, shape (2, N, N, N, N)."""
+    N = len(K)
+    found = {orders: np.zeros((2, N, N, N, N)) for orders in wanted}
+    for size in range(1, min(N, 4) + 1):
+        subsets = np.array(list(combinations(range(N), size)))
+        if size == 4 and len(subsets) > _MOST_PANELS and not can_be_truncated(activation):
+            _fill_from_population(activation, K, subsets, found)
+            continue
+        placed = [(orders, a, _key(orders, a, size)) for orders in wanted for a in _surjections(4, size)]
+        keys = sorted({key for *_, key in placed})
+        averages = _regular(activation, K, subsets, keys)
+        for orders, assignment, key in placed:
+            where = tuple(subsets[:, i] for i in assignment)
+            found[orders][(slice(None), *where)] = averages[:, keys.index(key)]
+    return found
+
+
+def kinked_pairs(activation: Activation, K: np.ndarray, wanted: Sequence[PairKey]) -> dict[PairKey, np.ndarray]:
+    """⟨∂ⁱσ⁽ᵏ⁾_a ∂ʲσ⁽ˡ⁾_b⟩ by (k, i, l, j), ∂ with deltas: values and errors, shape (2, N, N).
+
+    At equal and at collinear inputs, z_b = c z_a, only the derivative of the product along the line exists. It is shared
+    among the terms of ∂ⁿ = (∂_a + c ∂_b)ⁿ evenly.
+    """
+    N = len(K)
+    found = {key: np.zeros((2, N, N)) for key in wanted}
+    pairs = np.array(list(combinations(range(N), 2)), dtype=int).reshape(-1, 2)
+    is_line = np.array([factor(K[np.ix_(p, p)]).shape[1] == 1 for p in pairs], dtype=bool)
+    for a, b in [(a, a) for a in range(N)] + [(int(i), int(j)) for p in pairs[is_line] for i, j in (p, p[::-1])]:
+        c = np.sign(K[a, b]) * np.sqrt(K[b, b] / K[a, a])
+        for key, (value, error) in zip(wanted, _on_line(activation, K[a, a], c, wanted), strict=True):
+            found[key][:, a, b] = value, error
+    plane = pairs[~is_line]
+    if len(plane):
+        keys = sorted({((k + i,), (l + j,)) for k, i, l, j in wanted} | {((l + j,), (k + i,)) for k, i, l, j in wanted})
+        regular = _regular(activation, K, plane, keys)
+        for key, array in found.items():
+            k, i, l, j = key
+            for flip in (False, True):
+                (a, b), at = (plane.T[::-1] if flip else plane.T), keys.index(_flipped(k + i, l + j, flip))
+                array[:, a, b] = regular[:, at]
+                for x, y in zip(a, b, strict=True):
+                    array[:, x, y] += _of_deltas(activation, K[np.ix_([x, y], [x, y])], key)
+    return found
+
+
+def _flipped(p: int, q: int, flip: bool) -> Key:
+    return ((q,), (p,)) if flip else ((p,), (q,))
+
+
+def _regular(activation: Activation, K: np.ndarray, subsets: np.ndarray, keys: Sequence[Key]) -> np.ndarray:
+    """Averages of almost-everywhere derivatives over subsets of inputs: values and errors, (2, keys, subsets)."""
+    size = subsets.shape[1]
+    if size == 1:
+        products = tuple(Product(key[0]) for key in keys)
+        return np.stack(single_input_products(activation, np.diag(K)[subsets[:, 0]], products)[:2])
+    found = np.zeros((2, len(keys), len(subsets)))
+    kernels = np.stack([K[np.ix_(subset, subset)] for subset in subsets])
+    is_exact = np.array([can_be_truncated(activation) and factor(k).shape[1] == size for k in kernels], dtype=bool)
+    if is_exact.any():
+        found[:, :, is_exact] = np.stack(truncated_averages(activation, kernels[is_exact], keys)[:2])
+    for i in np.flatnonzero(~is_exact):
+        estimate = expectation(_products(activation, keys), kernels[i], kinks=activation.kinks, rtol=1e-8)
+        found[:, :, i] = estimate.value, estimate.error
+    return found
+
+
+def _products(activation: Activation, keys: Sequence[Key]) -> Callable[..., np.ndarray]:
+    orders = tuple(sorted({k for key in keys for each in key for k in each}))
+
+    def products(*z: np.ndarray) -> np.ndarray:
+        d = [dict(zip(orders, activation.evaluate(np.asarray(each), orders), strict=True)) for each in z]
+        return np.stack(
+            [np.prod([d[i][k] for i, each in enumerate(key) for k in each], axis=0) for key in keys]
+        )
+
+    return products
+
+
+def _fill_from_population(
+    activation: Activation, K: np.ndarray, subsets: np.ndarray, found: dict[Orders, np.ndarray]
+) -> None:
+    """Four different inputs, from one population of sample neurons for all of them: three to four digits."""
+    population = Population.sample(K, _POPULATION, 0, randomisations=_RANDOMISATIONS)
+    needed = tuple(sorted({k for orders in found for k in orders}))
+    N = len(K)
+    means: dict[Orders, list[np.ndarray]] = {orders: [] for orders in found}
+    for z in population.nodes:
+        d = dict(zip(needed, activation.evaluate(z, needed), strict=True))
+        for orders, each in means.items():
+            left, right = ((d[p][:, :, None] * d[q][:, None]).reshape(len(z), -1) for p, q in (orders[:2], orders[2:]))
+            each.append((left.T @ right).reshape(N, N, N, N) / len(z))
+    for orders, each in means.items():
+        estimate = spread(np.stack(each))
+        for assignment in _surjections(4, 4):
+            where = tuple(subsets[:, i] for i in assignment)
+            found[orders][(slice(None), *where)] = estimate.value[where], estimate.error[where]
+
+
+def _surjections(slots: int, size: int) -> Iterator[tuple[int, ...]]:
+    return (a for a in product(range(size), repeat=slots) if len(set(a)) == size)
+
+
+def _key(orders: Orders, assignment: tuple[int, ...], size: int) -> Key:
+    return tuple(tuple(sorted(k for k, a in zip(orders, assignment, strict=True) if a == i)) for i in range(size))
+
+
+def _on_line(activation: Activation, K: float, c: float, wanted: Sequence[PairKey]) -> Iterator[tuple[float, float]]:
+    """For z_b = c z_a: ⟨dⁿ/dz_aⁿ σ⁽ᵏ⁾(z_a) σ⁽ˡ⁾(c z_a)⟩ / (2ⁿ cʲ), n = i + j, by integration by parts."""
+    for k, i, l, j in wanted:
+        n = i + j
+        he = np.polynomial.hermite_e.HermiteE.basis(n)
+
+        def f(z: np.ndarray, k: int = k, l: int = l, he: Callable[..., np.ndarray] = he) -> np.ndarray:
+            return activation.evaluate(z, (k,))[0] * activation.evaluate(c * z, (l,))[0] * he(z / np.sqrt(K))
+
+        kinks = tuple({*activation.kinks, *(kink / c for kink in activation.kinks)})
+        estimate = average(f, K, kinks=kinks)
+        factor_ = K ** (-0.5 * n) * 0.5**n * c**-j
+        yield float(estimate.value * factor_), float(estimate.error * abs(factor_))
+
+
+def _of_deltas(activation: Activation, K: np.ndarray, key: PairKey) -> np.ndarray:
+    """What the deltas of ∂ⁱσ⁽ᵏ⁾_a and ∂ʲσ⁽ˡ⁾_b add to the almost-everywhere average: value and error."""
+    k, i, l, j = key
+    total = np.zeros(2)
+    for kink, m, jump in _deltas(activation, k, i):
+        total += jump * np.array(_delta_times(activation, K, kink, m, l + j))
+        for other, q, other_jump in _deltas(activation, l, j):
+            both = (-1) ** (m + q) * hermite(K, (m, q), np.array([kink]), np.array([other]))
+            total[0] += jump * other_jump * float(both[0]) * _density(K, kink, other)
+    for kink, m, jump in _deltas(activation, l, j):
+        total += jump * np.array(_delta_times(activation, K[::-1, ::-1], kink, m, k + i))
+    return np.array([total[0], abs(total[1]) + 1e-14 * abs(total[0])])
+
+
+def _deltas(activation: Activation, order: int, weak: int) -> Iterator[tuple[float, int, float]]:
+    """κ, m and the coefficient of δ⁽ᵐ⁾(z − κ) in ∂^weak σ^(order)."""
+    for kink in activation.kinks:
+        h = _STEP * max(1.0, abs(kink))
+        for m in range(weak):
+            k = order + weak - 1 - m
+            before, after = activation.evaluate(np.array([kink - h, kink + h]), (k,))[0]
+            # what a smooth function changes over 2h is no jump
+            if abs(after - before) > 1e-6 * max(1.0, abs(before), abs(after)):
+                yield kink, m, after - before
+
+
+def _delta_times(activation: Activation, K: np.ndarray, kink: float, m: int, order: int) -> tuple[float, float]:
+    """⟨δ⁽ᵐ⁾(z_a − κ) σ^(order)(z_b)⟩ = (−1)ᵐ ∫ dz_b H_m0 p(κ, z_b) σ^(order)(z_b)."""
+    slope = K[0, 1] / K[0, 0]
+    rest = float(K[1, 1] - slope * K[0, 1])
+    mean = slope * kink
+
+    def f(x: np.ndarray) -> np.ndarray:
+        z = mean + x
+        return activation.evaluate(z, (order,))[0] * hermite(K, (m, 0), np.full_like(z, kink), z)
+
+    estimate = average(f, rest, kinks=tuple(each - mean for each in activation.kinks))
+    density = (-1) ** m * np.exp(-0.5 * kink * kink / K[0, 0]) / np.sqrt(2 * np.pi * K[0, 0])
+    return float(estimate.value * density), float(abs(estimate.error * density))
+
+
+def hermite(K: np.ndarray, orders: tuple[int, int], za: np.ndarray, zb: np.ndarray) -> np.ndarray:
+    """H_{mq} with ∂_aᵐ ∂_b^q p = (−1)^{m+q} H_{mq} p for the density p of N(0, K): by H_{+a} = y_a H − Σ K⁻¹_{ab} ∂H/∂y_b."""
+    inverse = np.linalg.inv(K)
+    y = inverse[0, 0] * za + inverse[0, 1] * zb, inverse[1, 0] * za + inverse[1, 1] * zb
+
+    def of(m: int, q: int) -> np.ndarray:
+        if m < 0 or q < 0:
+            return np.zeros_like(za)
+        if m == q == 0:
+            return np.ones_like(za)
+        if m:
+            return y[0] * of(m - 1, q) - inverse[0, 0] * (m - 1) * of(m - 2, q) - inverse[0, 1] * q * of(m - 1, q - 1)
+        return y[1] * of(0, q - 1) - inverse[1, 1] * (q - 1) * of(0, q - 2)
+
+    return of(*orders)
+
+
+def _density(K: np.ndarray, za: float, zb: float) -> float:
+    z = np.array([za, zb])
+    return float(np.exp(-0.5 * z @ np.linalg.solve(K, z)) / (2 * np.pi * np.sqrt(np.linalg.det(K))))
