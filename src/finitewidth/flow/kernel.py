@@ -14,6 +14,7 @@ import xarray as xr
 from finitewidth.architecture import MLP, whole_number
 from finitewidth.data import check_inputs
 from finitewidth.errors import InputError
+from finitewidth.flow.first_order import asked_tensors, check_size, first_order_variables, notes
 from finitewidth.flow.line import LineFlow, line_flow
 from finitewidth.flow.pairs import Progress, pair_flow
 from finitewidth.gaussian.tables import is_discontinuous
@@ -28,34 +29,40 @@ def flow(
     x: Any,
     *,
     order: int = 0,
-    tensors: str | None = None,
+    tensors: str | Sequence[str] | None = None,
     layers: Layers = "all",
     progress: Progress | None = None,
 ) -> xr.Dataset:
     """Signals, gradients and fluctuations of a network at initialisation, layer by layer.
 
-    Source: PDLT ch. 4 (K), ch. 8 (Θ), ch. 5 (χ∥, χ⊥), §4.3 (V); THEORY §2, FACTS §2.6. Leading order in 1/n; V is the
-    coefficient of 1/n (n the width of the layer before).
+    Source: PDLT ch. 4 (K, V), ch. 5 (χ∥, χ⊥), ch. 8 (Θ, A, B, D, F), ch. 11 and App. B (P, Q, R, S, T, U); THEORY §2 and §3.
+    Orders above the one asked for are dropped. The tensors are coefficients of 1/n, n the width of the layer before.
 
     Arguments
         net: the network.
-        x: inputs, shape (N, n_in); N up to several thousand.
-        order: 0 for the infinite-width kernels with the single-input vertex.
-        tensors: "" for K and Θ alone; None adds V, χ∥ and χ⊥ of each input.
-        layers: "all", "last", or a sequence of layers 1 … L to keep. N × N numbers are stored for each.
-        progress: called with (tiles done, tiles in all).
+        x: inputs, shape (N, n_in); N up to several thousand at order 0, up to 16 at order 1.
+        order: 0 for the infinite-width kernels with the single-input vertex; 1 for the tensors of order 1/n.
+        tensors: at order 0, "" for K and Θ alone, None for V, χ∥ and χ⊥ of each input too. At order 1, the names wanted
+            ("V", "ABDF", "V,G1", ["P", "Q"]), None for all that exist; only those are paid for.
+        layers: "all", "last", or a sequence of layers 1 … L to keep.
+        progress: called with (parts done, parts in all).
 
     Returns
-        An `xarray.Dataset` with dimensions layer (1 … L), a, b (inputs): K(layer, a, b) and Theta(layer, a, b),
-        V(layer, a) = V_{aaaa}, chi_parallel(layer, a), chi_perp(layer, a) (of the step from this layer to the next; the
-        last layer's with its own C_W).
-        Each has a `<name>_error`: bounds on the absolute error, by layer.
+        An `xarray.Dataset` with dimensions layer (1 … L), a, b (inputs): K(layer, a, b) and Theta(layer, a, b);
+        chi_parallel(layer, a), chi_perp(layer, a) (of the step from this layer to the next; the last layer's with its
+        own C_W). At order 0 V(layer, a) = V_{aaaa}; at order 1 V, A, B, D, F, P, Q, R, S, T, U with dimensions
+        (layer, a, b, c, d), axes in the order of the subscripts in `NOTATION.md`, and G1, H1 (layer, a, b).
+        Each has a `<name>_error`: an estimate of the absolute error, for K, Θ, χ by layer, for tensors by entry.
+        With kinks, P … U hold almost-everywhere derivatives; `notes` says so.
 
         Where σ itself jumps, chi_perp does not exist: it is NaN, its error infinite, and `notes` says so.
 
     Raises
         InputError: for inputs that cannot be used, sizes that do not match, a kernel that leaves float64 (the layer is
-            named), or more memory than this machine has.
+            named), tensors that do not exist, or more inputs or memory than can be had.
+
+    Warns
+        TrustWarning: where V/(nK²) at the last layer says that first order is not enough at this width.
 
     >>> import finitewidth as fw, numpy as np
     >>> net = fw.MLP("relu", depth=3, width=100, C_W=2.0)
@@ -65,11 +72,21 @@ def flow(
     x = check_inputs(x)
     _check_request(net, x, order, tensors)
     kept = _kept_layers(layers, net.depth)
+    names = asked_tensors(tensors, net.activation) if order else ()
+    if order:
+        check_size(len(x), names)
     _check_memory(len(x), len(kept))
     line = line_flow(net, np.einsum("ai,ai->a", x, x) / x.shape[1])
-    K, Theta, pair_errors = pair_flow(net, x, line, kept, progress)
+    needed = kept if order == 0 else list(range(1, net.depth + 1))
+    K, Theta, pair_errors = pair_flow(net, x, line, needed, progress)
     errors = _relative_errors(line, pair_errors)
-    return _dataset(net, line, (K, Theta), errors, kept, tensors)
+    found = _dataset(net, line, (K, Theta), errors, needed, None if order else tensors)
+    if order == 0:
+        return found
+    found = found.drop_vars(["V", "V_error"]).assign(first_order_variables(net, line, (K, Theta), names, progress))
+    found = found.assign_coords(c=found["a"].values, d=found["a"].values) if len(names) else found
+    found.attrs["notes"] = "; ".join(filter(None, [found.attrs["notes"], notes(net.activation, names)]))
+    return found.sel(layer=kept)
 
 
 def _relative_errors(line: LineFlow, pair_errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +110,7 @@ def _dataset(
     pairs: tuple[np.ndarray, np.ndarray],
     errors: tuple[np.ndarray, np.ndarray],
     kept: list[int],
-    tensors: str | None,
+    tensors: str | Sequence[str] | None,
 ) -> xr.Dataset:
     _must_be_finite("Theta", line.Theta, net)
     rows, (K, Theta), pair = np.array(kept) - 1, pairs, ("layer", "a", "b")
@@ -151,17 +168,15 @@ def _must_be_finite(name: str, values: np.ndarray, net: MLP) -> None:
         )
 
 
-def _check_request(net: MLP, x: np.ndarray, order: int, tensors: str | None) -> None:
+def _check_request(net: MLP, x: np.ndarray, order: int, tensors: str | Sequence[str] | None) -> None:
     if net.n_in is not None and net.n_in != x.shape[1]:
         raise InputError(
             f"`x` has {x.shape[1]} columns, but the network has n_in = {net.n_in}; give inputs of shape (N, {net.n_in})"
         )
-    if order != 0:
-        raise InputError(
-            f"`order` must be 0 in this version (infinite width, with the single-input vertex V), but got {order!r}"
-        )
-    if tensors not in (None, ""):
-        raise InputError(f'`tensors` must be None or "" (K and Theta alone) in this version, but got {tensors!r}')
+    if order not in (0, 1):
+        raise InputError(f"`order` must be 0 (infinite width) or 1 (first order in 1/n), but got {order!r}")
+    if order == 0 and tensors not in (None, ""):
+        raise InputError(f'`tensors` must be None or "" (K and Theta alone) at order 0, but got {tensors!r}; use order=1')
 
 
 def _kept_layers(layers: Layers, depth: int) -> list[int]:

@@ -1,0 +1,128 @@
+"""The tensors of order 1/n as labelled results: which were asked for, whether they exist, what they are called."""
+
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from finitewidth.activations import Activation
+from finitewidth.architecture import MLP
+from finitewidth.errors import InputError, TrustWarning
+from finitewidth.flow.densely import dense_flow
+from finitewidth.flow.line import LineFlow
+from finitewidth.flow.singly import single_input_flow
+from finitewidth.flow.vertex import FLUCTUATIONS, TENSORS
+from finitewidth.gaussian.tables import is_discontinuous
+
+MOST_INPUTS = 16
+"""Of the dense route: N⁴ numbers for each tensor and layer, and an integral for every four inputs."""
+
+_BEYOND = 0.5
+_WITH_JUMPS = ("V", "G1")
+_SECOND_DERIVATIVES = ("P", "Q", "R", "S", "T", "U")
+_MEANINGS = {
+    "V": "four-point vertex",
+    "D": "NTK-preactivation vertex, E[z z ΔH]",
+    "F": "NTK-preactivation vertex, E[z ΔH z]",
+    "A": "NTK variance",
+    "B": "NTK variance, crossed",
+    "P": "dNTK-preactivation vertex, P",
+    "Q": "dNTK-preactivation vertex, Q",
+    "R": "ddNTK of the first kind, R",
+    "S": "ddNTK of the second kind, S",
+    "T": "ddNTK of the second kind, T",
+    "U": "ddNTK of the second kind, U",
+    "G1": "shift of the kernel",
+    "H1": "shift of the neural tangent kernel",
+}
+
+
+def asked_tensors(tensors: str | Sequence[str] | None, activation: Activation) -> tuple[str, ...]:
+    """The names in `"ABDF"`, `"V,G1"`, `["V", "H1"]`; all that exist for None.
+
+    Raises
+        InputError: for names that are none, and for tensors that do not exist for an activation that jumps.
+    """
+    jumps = is_discontinuous(activation)
+    if tensors is None:
+        return _WITH_JUMPS if jumps else TENSORS
+    text = tensors if isinstance(tensors, str) else ",".join(map(str, tensors))
+    names = re.findall(r"G1|H1|[VABDFPQRSTU]", text)
+    rest = re.sub(r"G1|H1|[VABDFPQRSTU]|[\s,]", "", text)
+    if rest or not (isinstance(tensors, str) or all(t in TENSORS for t in tensors)):
+        raise InputError(f"`tensors` must be made of the names {' '.join(TENSORS)}, as in \"ABDF\", but got {tensors!r}")
+    missing = [name for name in names if jumps and name not in _WITH_JUMPS]
+    if missing:
+        raise InputError(
+            f"`tensors` {', '.join(missing)} do not exist for {activation.name}, which jumps: its σ′ is a delta function, and "
+            'they hold its square; ask for tensors="V,G1"'
+        )
+    return tuple(name for name in TENSORS if name in names)
+
+
+def check_size(N: int, names: Sequence[str]) -> None:
+    """Refuse what the dense route cannot hold."""
+    if N > MOST_INPUTS:
+        size = 16 * sum(float(N) ** (4 if name in FLUCTUATIONS else 2) for name in names) / 2**30
+        raise InputError(
+            f"`x` has {N} inputs: the dense tensors {' '.join(names)} take {size:.3g} GiB a layer, and an integral for every four "
+            f"inputs; give at most {MOST_INPUTS}, or contract them with matrices without forming them: fw.vertex(net, x)"
+        )
+
+
+def first_order_variables(
+    net: MLP,
+    line: LineFlow,
+    kernels: tuple[np.ndarray, np.ndarray],
+    names: tuple[str, ...],
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Any]:
+    """xarray variables of the tensors and their errors, at all layers; `kernels` are K and Θ there, shape (L, N, N)."""
+    L, N = line.K.shape
+    if N == 1:
+        value, error = single_input_flow(net, line, names)
+        value, error = (
+            {n: each[n].reshape(L, *(1,) * (4 if n in FLUCTUATIONS else 2)) for n in names} for each in (value, error)
+        )
+    else:
+        layers = []
+        for each in dense_flow(net, *kernels, names):
+            layers.append(each)
+            if progress is not None:
+                progress(len(layers), L)
+        value, error = ({n: np.stack([layer[i][n] for layer in layers]) for n in names} for i in (0, 1))
+    if "V" in names:
+        _warn_beyond_first_order(net, line)
+    variables: dict[str, Any] = {}
+    for name in names:
+        dimensions = ("layer", *("abcd" if name in FLUCTUATIONS else "ab"))
+        variables[name] = (dimensions, value[name], {"long_name": _MEANINGS[name], "order_in_1/n": 1})
+        variables[f"{name}_error"] = (dimensions, error[name])
+    return variables
+
+
+def notes(activation: Activation, names: Sequence[str]) -> str:
+    """What a reader of these tensors must know about kinks."""
+    concerned = [name for name in names if name in _SECOND_DERIVATIVES]
+    if not activation.kinks or not concerned:
+        return ""
+    return (
+        f"σ has kinks: {', '.join(concerned)} are the almost-everywhere values, those of exact derivatives of a network; what "
+        "the deltas of σ″ add over training steps that cross a kink is left out"
+    )
+
+
+def _warn_beyond_first_order(net: MLP, line: LineFlow) -> None:
+    fan_in = net.widths[-1] if net.widths else 1
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        ratio = float(np.nan_to_num(np.median(line.V[-1] / (fan_in * line.K[-1] ** 2))))
+    if ratio > _BEYOND:
+        warnings.warn(
+            f"first order in 1/n cannot be trusted at this width: r = {net.depth_to_width:.3g}, V/(nK²) = {ratio:.3g}. That is the "
+            "relative variance of the output's scale from one initialisation to the next, and higher orders go like its "
+            "powers. The tensors themselves, coefficients of 1/n, are right; use a larger width or less depth",
+            TrustWarning,
+            stacklevel=4,
+        )
