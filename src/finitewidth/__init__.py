@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from finitewidth.data import load_data as load_data
     from finitewidth.errors import InputError as InputError
     from finitewidth.flow import flow as flow
+    from finitewidth.flow.operators import vertex as vertex
     from finitewidth.gaussian import expectation as expectation
     from finitewidth.report import report as report
 
@@ -36,6 +37,7 @@ _HOME = {
     "Activation": "finitewidth.activations",
     "expectation": "finitewidth.gaussian",
     "flow": "finitewidth.flow",
+    "vertex": "finitewidth.flow.operators",
     "critical": "finitewidth.criticality",
     "phase_diagram": "finitewidth.criticality",
     "load_data": "finitewidth.data",

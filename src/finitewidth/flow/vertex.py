@@ -79,11 +79,11 @@ def rule(name: str) -> Rule:
     p, q = FLUCTUATIONS[name]
     responses = [
         Response(left, found, right)
-        for e, left in _jacobian(p).items()
-        for g, right in _jacobian(q).items()
+        for e, left in jacobian(p).items()
+        for g, right in jacobian(q).items()
         if (found := component(e, g)) is not None
     ]
-    return Rule(_covariance(p, q), tuple(responses))
+    return Rule(covariance(p, q), tuple(responses))
 
 
 def with_needed(names: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -126,7 +126,7 @@ def _patterns() -> dict[tuple[str, ...], tuple[str, str]]:
     return found
 
 
-def _covariance(p: Pair, q: Pair) -> tuple[Source, ...]:
+def covariance(p: Pair, q: Pair) -> tuple[Source, ...]:
     """Cov_u[f_p, f_q] = Σ over Wick contractions of ⟨f_p f_q⟩, less ⟨f_p⟩⟨f_q⟩."""
     inside = {frozenset(sample for _, sample in pair) for pair in (p, q)}
     terms = collect([t for left in feature(p) for right in feature(q) for t in contract(left * right)])
@@ -134,7 +134,7 @@ def _covariance(p: Pair, q: Pair) -> tuple[Source, ...]:
 
 
 @cache
-def _jacobian(p: Pair) -> dict[Pair, tuple[Term, ...]]:
+def jacobian(p: Pair) -> dict[Pair, tuple[Term, ...]]:
     """J_{p,(ef)} for the entries (ef) of Ĝ on which ⟨f_p⟩ depends."""
     f = feature(p)
     found = {e: _derivative(f, (e,)) for e in combinations_with_replacement(slots_of(f), 2)}
@@ -151,7 +151,7 @@ def _derivative(f: list[Term], entries: tuple[Pair, ...]) -> tuple[Term, ...]:
 
 
 def _linear_shift(p: Pair) -> list[Response]:
-    return [Response(left, found) for e, left in _jacobian(p).items() if (found := component(e)) is not None]
+    return [Response(left, found) for e, left in jacobian(p).items() if (found := component(e)) is not None]
 
 
 def _quadratic_shift(p: Pair) -> list[Response]:

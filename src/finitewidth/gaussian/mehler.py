@@ -1,0 +1,81 @@
+r"""⟨σ⁽ᵏ⁾_a σ⁽ˡ⁾_b⟩ for every pair of many inputs, by Hermite polynomials (Mehler's formula).
+
+With orthonormal Hermite polynomials h_n and standard normal u, v of correlation ρ, ⟨h_m(u) h_n(v)⟩ = δ_mn ρⁿ. So
+
+    ⟨f(z_a) g(z_b)⟩ = Σ_n f_n(K_aa) g_n(K_bb) ρⁿ ,      f_n(K) = ⟨f(√K u) h_n(u)⟩ .
+
+Coefficients cost one integral for an input, a pair one product for each n. For σ analytic within a distance d of the real
+axis (tanh: π/2) f_n falls as e^{−d√(n/K)}, and what is left out as its square.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from finitewidth.activations import Activation
+from finitewidth.errors import InputError
+
+Orders = tuple[int, int]
+
+_DEGREES = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536)
+_GOAL = 1e-6
+_IN_CACHE = 1 << 15
+_REACH, _SPACING = 12.0, 0.04
+
+
+def many_pair_averages(activation: Activation, K: np.ndarray, wanted: Sequence[Orders]) -> dict[Orders, np.ndarray]:
+    """⟨σ⁽ᵏ⁾_a σ⁽ˡ⁾_b⟩ by (k, l), shape (N, N), to 1e-6 of √(⟨σ⁽ᵏ⁾²⟩⟨σ⁽ˡ⁾²⟩).
+
+    Arguments
+        activation: without kinks.
+        K: kernel, shape (N, N).
+
+    Raises
+        InputError: if σ changes too fast at these K for polynomials of degree 1536.
+    """
+    orders = tuple(sorted({k for each in wanted for k in each}))
+    std = np.sqrt(np.diag(K))
+    coefficients = _coefficients(activation, std, orders)
+    rho = np.clip(K / np.outer(std, std), -1.0, 1.0)
+    np.fill_diagonal(rho, 1.0)
+    found = {each: np.zeros_like(rho) for each in wanted}
+    size = max(1, _IN_CACHE // len(K))
+    for rows in (slice(at, at + size) for at in range(0, len(K), size)):
+        for (k, l), total in found.items():
+            total[rows] = _horner(coefficients[k][rows], coefficients[l], rho[rows])
+    return found
+
+
+def _horner(left: np.ndarray, right: np.ndarray, rho: np.ndarray) -> np.ndarray:
+    """Σ_n left_n right_n ρⁿ, from the highest degree down."""
+    total, term = np.zeros_like(rho), np.empty_like(rho)
+    for f, g in zip(left.T[::-1], right.T[::-1], strict=True):
+        total *= rho
+        total += np.multiply.outer(f, g, out=term)
+    return total
+
+
+def _coefficients(activation: Activation, std: np.ndarray, orders: tuple[int, ...]) -> dict[int, np.ndarray]:
+    """f_n(K_aa) for n up to the degree that is needed, shape (N, degree), by the order of the derivative."""
+    n = int(_REACH / _SPACING)
+    u = _SPACING * np.arange(-n, n + 1)
+    found: list[list[np.ndarray]] = [[] for _ in orders]
+    values = activation.evaluate(std[:, None] * u, orders)
+    if not np.all(np.isfinite(values)):
+        raise InputError(f"{activation.name} overflows where a Gaussian of variance {std.max() ** 2:.4g} has weight")
+    half = np.exp(-0.25 * u * u) * (2 * np.pi) ** -0.25  # φ^{1/2}, kept apart: h_n alone would overflow
+    before, row = np.zeros_like(half), half
+    total = _SPACING * (values * values) @ (half * half)
+    for degree in range(_DEGREES[-1]):
+        for each, value in zip(found, values, strict=True):
+            each.append(_SPACING * value @ (row * half))
+        before, row = row, (u * row - np.sqrt(degree) * before) / np.sqrt(degree + 1)
+        if degree + 1 in _DEGREES:
+            coefficients = np.array(found)
+            left = total - (coefficients**2).sum(1)
+            if np.all(left <= _GOAL * total):
+                return dict(zip(orders, np.moveaxis(coefficients, 1, 2), strict=True))
+    raise InputError(
+        f"pair averages of {activation.name} at K = {std.max() ** 2:.4g} need Hermite polynomials beyond degree "
+        f"{_DEGREES[-1]}; use smaller inputs, C_W or C_b"
+    )
