@@ -28,12 +28,14 @@ from finitewidth.flow.pairs import pair_flow
 from finitewidth.flow.vertex import FLUCTUATIONS, Source, component, covariance, jacobian
 from finitewidth.gaussian.estimate import Estimate
 from finitewidth.gaussian.mehler import many_pair_averages
+from finitewidth.gaussian.polar import one_blas_thread
 from finitewidth.gaussian.population import spread
 from finitewidth.precision import in_float64
 
 Kind = tuple[str, str]
 """The directions of a pair of slots, whatever their samples: `("r", "")`."""
 
+_MOST_SOBOL = 128  # inputs
 _LINKED_AT_A_TIME = 16  # sample neurons: what they need of memory is bounded so
 
 
@@ -75,6 +77,12 @@ class Vertex:
         """
         B = self._checked(name, matrix)
         p, q = (tuple(directions for directions, _ in pair) for pair in FLUCTUATIONS[name])
+        with one_blas_thread():
+            return self._contracted(p, q, B, progress)
+
+    def _contracted(
+        self, p: Kind, q: Kind, B: np.ndarray, progress: Callable[[int, int], None] | None
+    ) -> Estimate:
         steps = [_Step.of(self.net, l, self.K[l], self.Theta[l], p, q) for l in range(self.net.depth - 1)]
         down = _pulled_back(steps, q, B)
         found = []
@@ -83,7 +91,7 @@ class Vertex:
             up: dict[Kind, np.ndarray] = {}
             for l, step in enumerate(steps):
                 seed = np.random.SeedSequence([self.seed, i, l])
-                neurons = _population(self.net, self.K[l], step.orders, self.nodes, seed)
+                neurons = _population(self.net, step.root, step.orders, self.nodes, seed)
                 up = step.pushed_on(up, down[l + 1], neurons, self.nodes)
                 if progress is not None:
                     progress(i * len(steps) + l + 1, total)
@@ -151,6 +159,7 @@ class _Step:
     right: dict[Kind, list[tuple[Kind, str, np.ndarray]]]
     sources: dict[tuple[Kind, Kind], tuple[Source, ...]]
     pair_means: dict[tuple[int, int], np.ndarray]
+    root: np.ndarray
 
     @classmethod
     def of(cls, net: MLP, l: int, K: np.ndarray, Theta: np.ndarray, p: Kind, q: Kind) -> "_Step":
@@ -197,7 +206,7 @@ class _Step:
             return found
 
         ratio = net.widths[l] / net.widths[l - 1] if l else 0.0
-        return cls(C_W, lambda_W, ratio, Theta, responses(kinds[0]), responses(kinds[1]), sources, means)
+        return cls(C_W, lambda_W, ratio, Theta, responses(kinds[0]), responses(kinds[1]), sources, means, _square_root(K))
 
     @property
     def orders(self) -> tuple[int, ...]:
@@ -306,13 +315,19 @@ def _multiply_linked(sigma: dict[str, np.ndarray], links: list[str], Theta: np.n
 
 
 def _population(
-    net: MLP, K: np.ndarray, orders: tuple[int, ...], nodes: int, seed: np.random.SeedSequence
+    net: MLP, root: np.ndarray, orders: tuple[int, ...], nodes: int, seed: np.random.SeedSequence
 ) -> dict[int, np.ndarray]:
-    """σ⁽ᵏ⁾ of sample neurons z ~ N(0, K), shape (nodes, N), by order: scrambled Sobol points."""
-    sobol = qmc.Sobol(len(K), scramble=True, bits=52, seed=np.random.default_rng(seed))
-    x = ndtri(sobol.random(nodes) + 0.5**53)
-    z = x @ _square_root(K).T
-    return dict(zip(orders, net.activation.evaluate(z, orders), strict=True))
+    """σ⁽ᵏ⁾ of sample neurons z ~ N(0, K), K = root rootᵀ, shape (nodes, N), by order.
+
+    Scrambled Sobol points while the inputs are few enough for them to be more even than chance.
+    """
+    generator, N = np.random.default_rng(seed), len(root)
+    if N <= _MOST_SOBOL:
+        sobol = qmc.Sobol(N, scramble=True, bits=52, seed=generator)
+        x = ndtri(sobol.random(nodes) + 0.5**53)
+    else:
+        x = generator.standard_normal((nodes, N))
+    return dict(zip(orders, net.activation.evaluate(x @ root.T, orders), strict=True))
 
 
 def _square_root(K: np.ndarray) -> np.ndarray:

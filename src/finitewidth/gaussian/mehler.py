@@ -64,17 +64,15 @@ def _coefficients(activation: Activation, std: np.ndarray, orders: tuple[int, ..
     if not np.all(np.isfinite(values)):
         raise InputError(f"{activation.name} overflows where a Gaussian of variance {std.max() ** 2:.4g} has weight")
     half = np.exp(-0.25 * u * u) * (2 * np.pi) ** -0.25  # φ^{1/2}, kept apart: h_n alone would overflow
-    before, row = np.zeros_like(half), half
-    total = _SPACING * (values * values) @ (half * half)
-    for degree in range(_DEGREES[-1]):
-        for each, value in zip(found, values, strict=True):
-            each.append(_SPACING * value @ (row * half))
-        before, row = row, (u * row - np.sqrt(degree) * before) / np.sqrt(degree + 1)
-        if degree + 1 in _DEGREES:
-            coefficients = np.array(found)
-            left = total - (coefficients**2).sum(1)
-            if np.all(left <= _GOAL * total):
-                return dict(zip(orders, np.moveaxis(coefficients, 1, 2), strict=True))
+    weighted = _SPACING * values.reshape(-1, len(u)) * half
+    total = (weighted * values.reshape(weighted.shape)) @ half
+    rows, found = [half, u * half], np.zeros((len(weighted), 0))
+    for degree in _DEGREES:
+        for n in range(len(rows), degree):
+            rows.append((u * rows[-1] - np.sqrt(n - 1) * rows[-2]) / np.sqrt(n))
+        found = np.concatenate([found, weighted @ np.stack(rows[found.shape[1] : degree]).T], axis=1)
+        if np.all(total - (found**2).sum(1) <= _GOAL * total):
+            return dict(zip(orders, found.reshape(len(orders), len(std), degree), strict=True))
     raise InputError(
         f"pair averages of {activation.name} at K = {std.max() ** 2:.4g} need Hermite polynomials beyond degree "
         f"{_DEGREES[-1]}; use smaller inputs, C_W or C_b"
