@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from finitewidth import activations as activations
     from finitewidth.activations import Activation as Activation
     from finitewidth.architecture import MLP as MLP
+    from finitewidth.compare import verify as verify
     from finitewidth.criticality import critical as critical
     from finitewidth.criticality import phase_diagram as phase_diagram
     from finitewidth.data import load_data as load_data
@@ -40,6 +41,7 @@ _HOME = {
     "vertex": "finitewidth.flow.operators",
     "critical": "finitewidth.criticality",
     "phase_diagram": "finitewidth.criticality",
+    "verify": "finitewidth.compare",
     "load_data": "finitewidth.data",
     "report": "finitewidth.report",
     "InputError": "finitewidth.errors",

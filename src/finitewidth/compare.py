@@ -1,0 +1,237 @@
+r"""Theory meets experiment: every tensor of order 1/n against ensembles of real networks (THEORY §3).
+
+The two know nothing of each other: `finitewidth.flow` computes, `finitewidth.experiments` draws networks and takes exact
+derivatives. Networks of several widths are extrapolated,
+
+    K(n) = K + G1/n + … ,     Θ(n) = Θ + H1/n + … ,     V(n) = V + O(1/n) , …    (tensors measured as multiples of 1/n)
+
+by a fit, quadratic in 1/n unless asked otherwise, and compared in units of its standard error.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import gcd
+from os import cpu_count
+from threading import Event, Lock
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from finitewidth.architecture import MLP, whole_number
+from finitewidth.errors import InputError, TrustWarning
+from finitewidth.experiments import extrapolate, measure_widths
+from finitewidth.experiments.initialisation import BATCHES, WidthScan
+from finitewidth.flow.kernel import flow
+
+Progress = Callable[[int, int], Any]
+
+# What is measured together, and how many networks are drawn for each one that has third derivatives taken: what comes out
+# with larger relative errors gets more.
+_LEVELS: tuple[tuple[tuple[str, ...], int], ...] = (
+    (("K", "G1", "V"), 16),
+    (("Theta", "H1", "A", "B", "D", "F"), 10),
+    (("P", "Q"), 1),
+    (("R", "S", "T", "U"), 1),
+)
+_SHIFT_OF = {"G1": "K", "H1": "Theta"}
+NAMES = tuple(name for names, _ in _LEVELS for name in names)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One entry of one tensor: what theory says, and what real networks show.
+
+    name, inputs: the tensor and the samples on its axes. z: (experiment − theory)/standard_error.
+    """
+
+    name: str
+    inputs: tuple[int, ...]
+    theory: float
+    experiment: float
+    standard_error: float
+
+    @property
+    def z(self) -> float:
+        return (self.experiment - self.theory) / self.standard_error if self.standard_error else 0.0
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The table of `verify`.
+
+    rows: every distinct entry of every tensor. false_alarm_rate: how often a right theory would fail: at most this
+    often some |z| exceeds `limit`, the two-sided quantile of Student's t with 63 degrees of freedom, shared out over the rows
+    (Bonferroni). widths, n_networks: of the experiment.
+    """
+
+    net: MLP
+    rows: tuple[Comparison, ...]
+    widths: tuple[int, ...]
+    n_networks: int
+    false_alarm_rate: float
+
+    @property
+    def limit(self) -> float:
+        return float(student.isf(0.5 * self.false_alarm_rate / max(1, len(self.rows)), BATCHES - 1))
+
+    @property
+    def failures(self) -> tuple[Comparison, ...]:
+        """The rows in which theory and experiment contradict each other."""
+        return tuple(row for row in self.rows if not abs(row.z) <= self.limit)
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+    def worst(self) -> tuple[Comparison, ...]:
+        """For every tensor, the row with the largest |z|."""
+        names = dict.fromkeys(row.name for row in self.rows)
+        return tuple(max((row for row in self.rows if row.name == name), key=lambda row: abs(row.z)) for name in names)
+
+    def __str__(self) -> str:
+        lines = [f"{'':8}{'theory':>14}{'experiment':>14}{'std. error':>12}{'z':>7}"]
+        for row in self.worst():
+            subscript = "".join(map(str, row.inputs)) if any(row.inputs) else ""
+            lines.append(
+                f"{row.name + subscript:8}{row.theory:14.6g}{row.experiment:14.6g}{row.standard_error:12.2g}{row.z:7.2f}"
+            )
+        verdict = "agree" if self.passed else f"DISAGREE in {', '.join(dict.fromkeys(r.name for r in self.failures))}"
+        return "\n".join([*lines, f"{verdict}: |z| ≤ {self.limit:.2f} in {len(self.rows)} entries"])
+
+
+def verify(
+    net: MLP,
+    x: Any,
+    *,
+    n_networks: int = 6000,
+    widths: Sequence[int] = (12, 20, 48),
+    degree: int = 2,
+    tensors: Sequence[str] | None = None,
+    seed: int = 0,
+    false_alarm_rate: float = 0.01,
+    progress: Progress | None = None,
+) -> Verification:
+    """Compare K, Θ and the tensors of order 1/n at the last layer with ensembles of real networks.
+
+    Source: THEORY §3. The experiment draws networks of `net`'s architecture at several widths, takes the exact
+    derivatives of their outputs, and fits the averages with a polynomial in 1/n.
+
+    Arguments
+        net: the network; of its widths, only the ratios matter.
+        x: inputs, shape (N, n_in), N ≤ 16. Costs grow fast with N: two or three show everything.
+        n_networks: how many networks of each width have second and third derivatives taken, at least 200. For what needs
+            first derivatives only 10 times as many are drawn, for what needs none 16 times as many. Errors fall as
+            1/√n_networks.
+        widths: of the last hidden layer, more than `degree`; the others keep their ratios to it.
+        degree: of the fit in 1/n. What it leaves out is of order n^−(degree+1) of the widths.
+        tensors: names among K, Theta, V, A, B, D, F, P, Q, R, S, T, U, G1, H1; None for all that exist.
+        seed: the same seed draws the same networks.
+        false_alarm_rate: how often a right theory may fail.
+        progress: called as progress(networks done, of how many).
+
+    Returns
+        a `Verification`; `print` shows its table, `passed` its verdict.
+
+    Raises
+        InputError: for arguments that cannot be used, naming the remedy.
+    """
+    whole_number("n_networks", n_networks)
+    if n_networks < 200:
+        raise InputError(f"`n_networks` must be at least 200 for its errors to mean something, but got {n_networks}")
+    if not 0 < false_alarm_rate < 1:
+        raise InputError(f"`false_alarm_rate` must lie between 0 and 1, but got {false_alarm_rate!r}")
+    scaled = _scaled_widths(net, widths, whole_number("degree", degree))
+    names = NAMES if tensors is None else tuple(tensors)
+    if unknown := [name for name in names if name not in NAMES]:
+        raise InputError(f"`tensors` must be names among {', '.join(NAMES)}, but got {unknown[0]!r}")
+    x = np.asarray(x, dtype=np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrustWarning)  # the width of `net` is not used
+        theory = flow(net, x, order=1, tensors=[n for n in names if n not in ("K", "Theta")] or "V", layers="last")
+    names = tuple(name for name in names if name in theory)
+    rows: list[Comparison] = []
+    for level, scan in _scans(net, x, names, scaled, n_networks, seed, progress):
+        rows += [row for name in level for row in _compared(name, scan, theory, degree)]
+    order = {name: i for i, name in enumerate(NAMES)}
+    rows.sort(key=lambda row: order[row.name])
+    return Verification(net, tuple(rows), tuple(widths), n_networks, false_alarm_rate)
+
+
+def _scans(
+    net: MLP,
+    x: np.ndarray,
+    names: tuple[str, ...],
+    widths: list[list[int]],
+    n_networks: int,
+    seed: int,
+    progress: Progress | None,
+) -> list[tuple[tuple[str, ...], WidthScan]]:
+    """The experiments, one for each order of derivatives, on as many threads as there are cores."""
+    wanted = [(tuple(name for name in level if name in names), factor) for level, factor in _LEVELS]
+    wanted = [(level, factor) for level, factor in wanted if level]
+    total = n_networks * len(widths) * sum(factor for _, factor in wanted)
+    done = dict.fromkeys((level for level, _ in wanted), 0)
+    lock, stopped = Lock(), Event()
+
+    def scan(level: tuple[str, ...], factor: int) -> WidthScan:
+        def report(some: int, _: int) -> None:
+            if stopped.is_set():
+                raise KeyboardInterrupt
+            with lock:
+                done[level] = some
+                if progress is not None:
+                    progress(sum(done.values()), total)
+
+        measured = sorted({_SHIFT_OF.get(name, name) for name in level})
+        count = factor * n_networks
+        return measure_widths(net, x, widths=widths, n_networks=count, tensors=measured, seed=seed, progress=report)
+
+    with ThreadPoolExecutor(cpu_count() or 1) as pool:
+        running = [(level, pool.submit(scan, level, factor)) for level, factor in wanted]
+        try:
+            return [(level, each.result()) for level, each in running]
+        except BaseException:
+            stopped.set()
+            raise
+
+
+def _compared(name: str, scan: WidthScan, theory: Any, degree: int) -> Iterator[Comparison]:
+    expected = theory[name].values[-1]
+    if name in _SHIFT_OF:  # n (mean − mean at infinite width) = shift + O(1/n)
+        mean, n = _SHIFT_OF[name], [seen.n for seen in scan.measurements]
+        values = [m.n * (m.mean[mean] - theory[mean].values[-1]) for m in scan.measurements]
+        errors = [m.n * m.standard_error[mean] for m in scan.measurements]
+        fit = extrapolate(n, values, errors, order=degree - 1)
+    else:
+        fit = scan.extrapolate(name, order=degree)
+    seen: set[tuple[float, ...]] = set()
+    for inputs in np.ndindex(expected.shape):
+        entry = float(expected[inputs]), float(fit.value[inputs]), float(fit.standard_error[inputs])
+        fingerprint = tuple(float(f"{number:.9g}") for number in entry)  # entries that are equal by symmetry
+        if fingerprint not in seen:
+            seen.add(fingerprint)
+            yield Comparison(name, tuple(map(int, inputs)), *entry)
+
+
+def _scaled_widths(net: MLP, widths: Sequence[int], degree: int) -> list[list[int]]:
+    for width in widths:
+        whole_number("widths", width)
+    if len(set(widths)) <= degree:
+        raise InputError(
+            f"`widths` must have at least degree + 1 = {degree + 1} different entries to be extrapolated, but got {list(widths)}"
+        )
+    if net.depth == 1:
+        raise InputError("`net` has depth 1 and no hidden layer: nothing is of order 1/n")
+    hidden = np.array(net.widths)
+    smallest = hidden[-1] // gcd(*map(int, hidden)) if len(hidden) > 1 else 1
+    if any(width % smallest for width in widths):
+        raise InputError(
+            f"`widths` must be multiples of {smallest}, so that hidden layers keep the ratios of {list(net.widths)}, but got "
+            f"{list(widths)}"
+        )
+    return [[int(width * n // hidden[-1]) for n in hidden] for width in widths]
+
+
