@@ -91,6 +91,28 @@ class Verification:
         names = dict.fromkeys(row.name for row in self.rows)
         return tuple(max((row for row in self.rows if row.name == name), key=lambda row: abs(row.z)) for name in names)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON has it."""
+        return {
+            "network": repr(self.net),
+            "widths": list(self.widths),
+            "n_networks": self.n_networks,
+            "false_alarm_rate": self.false_alarm_rate,
+            "limit": self.limit,
+            "passed": self.passed,
+            "rows": [
+                {
+                    "name": row.name,
+                    "inputs": list(row.inputs),
+                    "theory": row.theory,
+                    "experiment": row.experiment,
+                    "standard_error": row.standard_error,
+                    "z": row.z,
+                }
+                for row in self.rows
+            ],
+        }
+
     def __str__(self) -> str:
         lines = [f"{'':8}{'theory':>14}{'experiment':>14}{'std. error':>12}{'z':>7}"]
         for row in self.worst():

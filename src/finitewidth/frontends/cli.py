@@ -1,4 +1,4 @@
-"""The command line: `finitewidth report | critical | flow | phase | activations`.
+"""The command line: `finitewidth report | critical | flow | verify | phase | activations`.
 
 JAX and all that computes is imported by a command when it runs, never by `--help`. Bad input ends in exit code 2 and
 one line on standard error; Ctrl-C in 130.
@@ -13,7 +13,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,7 +20,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from finitewidth._version import __version__
 from finitewidth.errors import InputError
-from finitewidth.frontends.options import AsJson, NetworkOptions, numbers, option, whole
+from finitewidth.frontends.options import AsJson, NetworkOptions, VerifiedNetwork, numbers, option, whole, wholes
 from finitewidth.frontends.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -143,12 +142,14 @@ def critical(
 
 
 @app.command(
-    help="K, Θ, V and the susceptibilities, layer by layer."
+    help="K, Θ, V and the susceptibilities, layer by layer; with --order 1, all tensors of first order in 1/n."
     "\n\n"
-    "V is the four-point vertex of single inputs, the coefficient of 1/n. With --x2, n_0 is the width of the first "
+    "V is the four-point vertex of single inputs, the coefficient of 1/n. With --order 1 the tensors have an entry for every "
+    "four inputs (at most 16 of them); --json and --out give all, the table those of single inputs. With --x2, n_0 is the width of the first "
     "hidden layer (it matters to --init only). Learning rates λ_b and λ_W are 1 unless given.",
     help_epilogue=_examples(
         "finitewidth flow --activation tanh --depth 4 --width 64 --C-b 0.2 --C-W 1.3 --x2 1.1",
+        "finitewidth flow --activation tanh --depth 4 --width 64 --C-b 0.2 --C-W 1.3 --order 1 --json",
         "finitewidth flow --data digits --init critical --out flow.nc",
     ),
 )
@@ -157,7 +158,10 @@ def flow(
     network: NetworkOptions = NetworkOptions(),  # noqa: B008  frozen
     x2: Annotated[str | None, option("One input with |x|²/n_0 = X. Default, without --data: 1.", metavar="X")] = None,
     data: Annotated[str | None, option("Instead of --x2: digits or a file, one input a row.", metavar="DATA")] = None,
-    order: Annotated[str, option("Order in 1/n. Default: 0 (and V).", metavar="N")] = "0",
+    order: Annotated[str, option("Order in 1/n: 0 or 1. Default: 0 (and V).", metavar="N")] = "0",
+    tensors: Annotated[
+        str | None, option("With --order 1, only these, such as ABDF or V,G1. Default: all.", metavar="NAMES")
+    ] = None,
     out: Annotated[str | None, option("Write everything as netCDF.", metavar="FILE.nc")] = None,
     json: AsJson = False,
 ) -> None:
@@ -170,8 +174,8 @@ def flow(
         from finitewidth.flow import flow as compute
         from finitewidth.report.contents import mean_square_of
 
-        if order_asked != 0:  # the flow says which orders it has
-            compute = partial(compute, order=order_asked)
+        if tensors is not None and order_asked == 0:
+            raise InputError(f"`--tensors` goes with `--order 1`, but got {tensors!r} at order 0")
         if x2 is not None and data is not None:
             raise InputError("`--x2` and `--data` both give the input; give one of them")
         if data is not None:
@@ -183,7 +187,7 @@ def flow(
             assert net.n_in is not None
             inputs = np.full((1, net.n_in), np.sqrt(mean_square))
         progress("flowing through the layers")
-        layers = compute(net, inputs)
+        layers = compute(net, inputs, order=order_asked, tensors=tensors)
     if out is not None:
         _save_netcdf(layers, Path(out))
     if json:
@@ -196,6 +200,68 @@ def flow(
         _print(flow_table(net, layers))
         if out is not None:
             print(f"Flow: {out}")
+
+
+@app.command(
+    help="Theory against real networks: K, Θ and every tensor of order 1/n, at the last layer."
+    "\n\n"
+    "Draws networks of several widths, takes exact derivatives of their outputs, extrapolates in 1/n and compares in "
+    "standard errors. Ends in exit code 1 where the two contradict each other. A few minutes.",
+    help_epilogue=_examples(
+        "finitewidth verify",
+        "finitewidth verify --activation gelu --depth 3 --C-b 0.17 --C-W 1.98 --tensors V,A,B",
+    ),
+)
+def verify(
+    *,
+    network: VerifiedNetwork = VerifiedNetwork(),  # noqa: B008  frozen
+    x2: Annotated[str | None, option("One input with |x|²/n_0 = X. Default: 1.1.", metavar="X")] = None,
+    data: Annotated[str | None, option("Instead of --x2: a file, one input a row, at most 16.", metavar="DATA")] = None,
+    networks: Annotated[
+        str, option("Networks of each width, with all derivatives; more with fewer. Default: 6000.", metavar="N")
+    ] = "6000",
+    widths: Annotated[str, option("Widths to extrapolate from. Default: 12,20,48.", metavar="N,N,N")] = "12,20,48",
+    degree: Annotated[str, option("Degree of the fit in 1/n. Default: 2.", metavar="N")] = "2",
+    tensors: Annotated[str | None, option("Only these, with commas, such as V,A,G1. Default: all.", metavar="NAMES")] = (
+        None
+    ),
+    seed: Annotated[str, option("Seed of the networks. Default: 0.", metavar="N")] = "0",
+    json: AsJson = False,
+) -> int:
+    """Theory against real networks. Returns the exit code: 1 where they contradict each other."""
+    with ProgressLine() as progress:
+        counted = whole("networks", networks)
+        several = wholes("widths", widths)
+        import numpy as np
+
+        from finitewidth.compare import verify as compare
+        from finitewidth.data import load_data
+
+        if x2 is not None and data is not None:
+            raise InputError("`--x2` and `--data` both give the input; give one of them")
+        if data is None:
+            inputs = np.full((1, 1), np.sqrt(_positive("x2", "1.1" if x2 is None else x2)))
+        else:
+            inputs = load_data(data).inputs
+        found = compare(
+            network.build(),
+            inputs,
+            n_networks=counted,
+            widths=(several,) if isinstance(several, int) else several,
+            degree=whole("degree", degree),
+            tensors=None if tensors is None else [name.strip() for name in tensors.split(",")],
+            seed=whole("seed", seed, least=0),
+            progress=progress.counted("networks"),
+        )
+    if json:
+        from finitewidth.report.strict_json import document
+
+        _print_json(document(found.to_dict()))
+    else:
+        from finitewidth.frontends.tables import verification_table
+
+        _print(verification_table(found))
+    return 0 if found.passed else 1
 
 
 @app.command(
@@ -287,7 +353,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
     except CycloptsError as error:
         return _refuse(_one_line(error))
@@ -298,7 +364,7 @@ def _run(arguments: list[str]) -> int:
         return 1
     except OSError as error:
         return _refuse(f"{error.filename or 'a file'} cannot be written: {error.strerror or error}")
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 @contextmanager

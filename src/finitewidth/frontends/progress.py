@@ -2,6 +2,8 @@
 
 import sys
 import threading
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -39,6 +41,16 @@ class ProgressLine:
         self._stage = stage
         if self._bar is not None:
             self._bar.update(self._task, description=stage)
+
+    def counted(self, what: str) -> Callable[[int, int], None]:
+        """A callback (done, total) that shows how many are done, and the time that the others will take."""
+        begun = time.perf_counter()
+
+        def show(done: int, total: int) -> None:
+            left = (time.perf_counter() - begun) * (total - done) / max(done, 1)
+            self(f"{what}: {done:,} of {total:,}, {left:.0f} s left")
+
+        return show
 
     def _say(self) -> None:
         print(f"finitewidth: {self._stage} …", file=sys.stderr, flush=True)

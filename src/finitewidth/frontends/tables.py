@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from finitewidth.architecture import MLP
+    from finitewidth.compare import Verification
     from finitewidth.criticality import Criticality, PhaseDiagram
 
 
@@ -63,26 +64,75 @@ def _attracts(point: Any) -> str:
 
 
 def flow_table(net: "MLP", flow: "xr.Dataset") -> RenderableType:
-    """One row per layer; medians and 5 … 95 % over inputs where there are several."""
+    """One row per layer, of single inputs; medians and 5 … 95 % over them where there are several."""
     single = flow.sizes["a"] == 1
-    names = [name for name in ("K", "Theta", "V", "chi_parallel", "chi_perp") if name in flow]
-    symbols = {"K": "K", "Theta": "Θ", "V": "V", "chi_parallel": "χ∥", "chi_perp": "χ⊥"}
-    table = plain_table("layer", *(symbols[name] for name in names))
-    for i, layer in enumerate(flow["layer"].values):
-        cells = []
-        for name in names:
-            values = flow[name].values[i]
-            values = np.diagonal(values) if values.ndim == 2 else values
-            low, median, high = np.percentile(values, [5, 50, 95])
-            cells.append(number(float(median), 8) if single else spread(float(median), float(low), float(high)))
-        table.add_row(str(int(layer)), *cells)
+    leading = [name for name in _LEADING if name in flow and not (name == "V" and flow[name].ndim > 2)]
+    tables: list[RenderableType] = [_by_layer(flow, leading, 8)]
+    first_order = [str(name) for name in flow if flow[name].attrs.get("order_in_1/n") == 1 and name not in leading]
+    for i in range(0, len(first_order), _TENSORS_IN_A_ROW):
+        some = first_order[i : i + _TENSORS_IN_A_ROW]
+        tables += ["", Text("coefficients of 1/n, of single inputs:", style="dim"), _by_layer(flow, some, 6)]
     head = (
         f"{net.activation.name}, depth {net.depth}, C_b = {layers(net.per_layer('C_b'))}, "
         f"C_W = {layers(net.per_layer('C_W'))}, "
         f"λ_b = {layers(net.per_layer('lambda_b'))}, λ_W = {layers(net.per_layer('lambda_W'))}"
     )
     note = "" if single else f"Medians over {flow.sizes['a']} inputs, with 5 … 95 % of them in brackets."
-    return Group(Text(head, style="bold"), *([Text(note, style="dim")] if note else []), "", table)
+    remarks = [Text(text, style="dim") for text in (note, flow.attrs.get("notes", "")) if text]
+    return Group(Text(head, style="bold"), *remarks, "", *tables)
+
+
+_LEADING = {"K": "K", "Theta": "Θ", "V": "V", "chi_parallel": "χ∥", "chi_perp": "χ⊥"}
+_TENSORS_IN_A_ROW = 7
+
+
+def _by_layer(flow: "xr.Dataset", names: list[str], digits: int) -> RenderableType:
+    single = flow.sizes["a"] == 1
+    table = plain_table("layer", *(_LEADING.get(name, name) for name in names))
+    every = np.arange(flow.sizes["a"])
+    for i, layer in enumerate(flow["layer"].values):
+        cells = []
+        for name in names:
+            values = flow[name].values[i]
+            low, median, high = np.percentile(values[(every,) * values.ndim], [5, 50, 95])
+            cells.append(number(float(median), digits) if single else spread(float(median), float(low), float(high)))
+        table.add_row(str(int(layer)), *cells)
+    return table
+
+
+def verification_table(found: "Verification") -> RenderableType:
+    """For every tensor the entry that theory and experiment agree least on."""
+    net = found.net
+    table = plain_table("", "theory", "experiment", "std. error", "z")
+    for row in found.worst():
+        subscript = f"_{''.join(map(str, row.inputs))}" if any(any(r.inputs) for r in found.rows) else ""
+        style = "" if abs(row.z) <= found.limit else "bold red"
+        table.add_row(
+            ("Θ" if row.name == "Theta" else row.name) + subscript,
+            number(row.theory, 6),
+            number(row.experiment, 6),
+            number(row.standard_error, 2),
+            f"{row.z:+.2f}".replace("-", "−"),
+            style=style,
+        )
+    head = (
+        f"{net.activation.name}, depth {net.depth}, C_b = {layers(net.per_layer('C_b'))}, "
+        f"C_W = {layers(net.per_layer('C_W'))}, "
+        f"λ_b = {layers(net.per_layer('lambda_b'))}, λ_W = {layers(net.per_layer('lambda_W'))}"
+    )
+    how = (
+        f"Layer {net.depth}. Experiment: {found.n_networks:,} real networks of each of the widths "
+        f"{', '.join(map(str, found.widths))} (more where fewer derivatives are needed), extrapolated in 1/n."
+    )
+    if len(found.rows) > table.row_count:
+        how += " Of every tensor the entry with the largest |z|."
+    chance = f"a right theory fails {100 * found.false_alarm_rate:.3g} % of the time: some |z| > {found.limit:.2f}"
+    verdict = (
+        Text(f"Agreement in all {len(found.rows)} numbers ({chance}).", style="bold green")
+        if found.passed
+        else Text(f"Contradiction in {len(found.failures)} of {len(found.rows)} numbers ({chance}).", style="bold red")
+    )
+    return Group(Text(head, style="bold"), Text(how, style="dim"), "", table, "", verdict)
 
 
 def phase_table(diagram: "PhaseDiagram") -> RenderableType:
