@@ -51,6 +51,29 @@ def test_shape_and_power_of_width(flow, row):
     np.testing.assert_allclose(wider[variable.name], variable, rtol=1e-12)
 
 
+ORDER_1 = table("What `finitewidth.flow` adds at order 1")
+
+
+@pytest.fixture(scope="module")
+def flow_at_order_1():
+    net = fw.MLP("tanh", depth=3, width=16, n_in=2, C_b=0.1, C_W=1.2)
+    return fw.flow(net, [[1.0, 2.0], [-1.0, 0.5]], order=1)
+
+
+def test_order_1_adds_the_tensors_of_the_table_and_no_others(flow_at_order_1):
+    stated = {row["name"].strip("`") for row in ORDER_1} | {row["name"].strip("`") for row in FLOW}
+    assert set(flow_at_order_1.data_vars) == stated | {f"{name}_error" for name in stated}
+
+
+@pytest.mark.parametrize("row", ORDER_1, ids=lambda row: row["name"])
+def test_shape_of_the_tensors(flow_at_order_1, row):
+    variable = flow_at_order_1[row["name"].strip("`")]
+    dimensions = tuple(re.findall(r"\w+", row["shape"]))
+    assert variable.dims == flow_at_order_1[f"{variable.name}_error"].dims == dimensions
+    assert variable.attrs["order_in_1/n"] == int(row["1/n"])
+    assert not np.any(variable.sel(layer=1))
+
+
 def test_layers_count_from_one(flow):
     np.testing.assert_array_equal(flow.coords["layer"], [1, 2, 3])
 
