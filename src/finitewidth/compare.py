@@ -226,7 +226,7 @@ def _compared(name: str, scan: WidthScan, theory: Any, degree: int) -> Iterator[
         mean, n = _SHIFT_OF[name], [seen.n for seen in scan.measurements]
         values = [m.n * (m.mean[mean] - theory[mean].values[-1]) for m in scan.measurements]
         errors = [m.n * m.standard_error[mean] for m in scan.measurements]
-        fit = extrapolate(n, values, errors, order=degree - 1)
+        fit = extrapolate(n, values, errors, order=max(1, degree - 1))
     else:
         fit = scan.extrapolate(name, order=degree)
     seen: set[tuple[float, ...]] = set()

@@ -84,7 +84,8 @@ def flow(
     if order == 0:
         return found
     found = found.drop_vars(["V", "V_error"]).assign(first_order_variables(net, line, (K, Theta), names, progress))
-    found = found.assign_coords(c=found["a"].values, d=found["a"].values) if len(names) else found
+    if "d" in found.dims:
+        found = found.assign_coords(c=found["a"].values, d=found["a"].values)
     found.attrs["notes"] = "; ".join(filter(None, [found.attrs["notes"], notes(net.activation, names)]))
     return found.sel(layer=kept)
 

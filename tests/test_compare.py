@@ -1,0 +1,102 @@
+"""Theory against experiment, and that the comparison can fail."""
+
+import numpy as np
+import pytest
+
+import finitewidth as fw
+from finitewidth import compare
+from finitewidth.compare import Comparison, Verification
+from finitewidth.flow import singly
+from finitewidth.flow.vertex import TENSORS
+from finitewidth.precision import float64
+
+NET = fw.MLP("tanh", depth=3, width=16, C_b=0.2, C_W=1.3, lambda_b=0.5, lambda_W=0.7)
+X = np.full((1, 1), 1.1**0.5)
+
+
+def test_right_theory_passes_and_progress_is_told():
+    """False-alarm rate 1e-6; few networks, large errors: what is tested is that everything is put together rightly."""
+    seen = []
+    found = fw.verify(
+        NET, X, n_networks=200, widths=(8, 16, 40), false_alarm_rate=1e-6, progress=lambda *a: seen.append(a)
+    )
+    assert found.passed, str(found)
+    assert [row.name for row in found.rows] == list(compare.NAMES)
+    assert all(row.standard_error > 0 for row in found.rows)
+    done, total = seen[-1]
+    assert done == total == 200 * 3 * (16 + 10 + 1 + 1)
+
+
+def test_a_wrong_kernel_is_caught(monkeypatch):
+    """K is known to 0.5 %: 5 % too much cannot pass. (The theory's Dataset is falsified, the experiment is not.)"""
+    right = compare.flow
+
+    def wrong(*arguments, **options):
+        return right(*arguments, **options) * 1.05
+
+    monkeypatch.setattr(compare, "flow", wrong)
+    found = fw.verify(NET, X, n_networks=400, widths=(12, 24), degree=1, tensors=["K"])
+    assert not found.passed and "DISAGREE in K" in str(found)
+    assert found.to_dict()["passed"] is False
+
+
+@pytest.fixture(scope="module")
+def scans():
+    """One experiment for all planted errors: 10⁵ networks a width where derivatives are taken."""
+    widths = [[n] * (NET.depth - 1) for n in (16, 48)]
+    with float64():
+        return compare._scans(NET, X, compare.NAMES, widths, 25_000, 1, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TENSORS)
+def test_five_percent_in_the_recursion_of_a_tensor_are_caught(name, scans, monkeypatch):
+    """X' is multiplied by 1.05 at every layer. G1 and H1, whose signals are small, are told by 30 %.
+
+    False-alarm rate of a single tensor: 1 %, with a fit linear in 1/n.
+    """
+    factor = {"G1": 1.3, "H1": 1.3}.get(name, 1.05)
+    source, responses = singly.source, singly.responses
+
+    def planted_source(which, layer):
+        return source(which, layer) * (factor if which == name else 1.0)
+
+    def planted_responses(which, layer):
+        for left, component, right in responses(which, layer):
+            yield left * (factor if which == name else 1.0), component, right
+
+    def verdict():
+        theory = fw.flow(NET, X, order=1, layers="last")
+        rows = [
+            row for level, scan in scans if name in level for row in compare._compared(name, scan, theory, degree=1)
+        ]
+        return Verification(NET, tuple(rows), (16, 48), 25_000, 0.01)
+
+    assert verdict().passed, str(verdict())
+    monkeypatch.setattr(singly, "source", planted_source)
+    monkeypatch.setattr(singly, "responses", planted_responses)
+    assert not verdict().passed, str(verdict())
+
+
+def test_the_limit_shares_the_false_alarm_rate():
+    rows = tuple(Comparison("K", (i,), 0.0, z, 1.0) for i, z in enumerate([0.0, 3.0, -3.6, np.nan]))
+    found = Verification(NET, rows, (8, 16, 32), 1000, 0.05)
+    assert 2.5 < found.limit < 2.7  # t with 63 degrees of freedom, 5 % over 4 rows
+    assert [row.inputs for row in found.failures] == [(1,), (2,), (3,)]
+    assert found.worst()[0].inputs == (2,)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_networks": 10}, "`n_networks` must be at least 200"),
+        ({"widths": (8, 16)}, "`widths` must have at least degree \\+ 1 = 3 different entries"),
+        ({"tensors": ["X"]}, "`tensors` must be names among K, G1, V"),
+        ({"false_alarm_rate": 2}, "`false_alarm_rate` must lie between 0 and 1"),
+        ({"net": fw.MLP("tanh", depth=1)}, "`net` has depth 1"),
+        ({"net": fw.MLP("tanh", depth=3, width=[10, 15])}, "`widths` must be multiples of 3"),
+    ],
+)
+def test_bad_input(options, message):
+    with pytest.raises(fw.InputError, match=message):
+        fw.verify(options.pop("net", NET), X, **options)
