@@ -148,7 +148,8 @@ def verify(
             first derivatives only 10 times as many are drawn, for what needs none 16 times as many. Errors fall as
             1/√n_networks.
         widths: of the last hidden layer, more than `degree`; the others keep their ratios to it.
-        degree: of the fit in 1/n. What it leaves out is of order n^−(degree+1) of the widths.
+        degree: of the fit in 1/n. What it leaves out is of order n^−(degree+1) of the widths. Networks of depth 2 need no
+            fit: their averages are those of first order at every width, and degree 0 gives the smallest errors.
         tensors: names among K, Theta, V, A, B, D, F, P, Q, R, S, T, U, G1, H1; None for all that exist.
         seed: the same seed draws the same networks.
         false_alarm_rate: how often a right theory may fail.
@@ -165,7 +166,7 @@ def verify(
         raise InputError(f"`n_networks` must be at least 200 for its errors to mean something, but got {n_networks}")
     if not 0 < false_alarm_rate < 1:
         raise InputError(f"`false_alarm_rate` must lie between 0 and 1, but got {false_alarm_rate!r}")
-    scaled = _scaled_widths(net, widths, whole_number("degree", degree))
+    scaled = _scaled_widths(net, widths, _degree(degree))
     names = NAMES if tensors is None else tuple(tensors)
     if unknown := [name for name in names if name not in NAMES]:
         raise InputError(f"`tensors` must be names among {', '.join(NAMES)}, but got {unknown[0]!r}")
@@ -226,7 +227,7 @@ def _compared(name: str, scan: WidthScan, theory: Any, degree: int) -> Iterator[
         mean, n = _SHIFT_OF[name], [seen.n for seen in scan.measurements]
         values = [m.n * (m.mean[mean] - theory[mean].values[-1]) for m in scan.measurements]
         errors = [m.n * m.standard_error[mean] for m in scan.measurements]
-        fit = extrapolate(n, values, errors, order=max(1, degree - 1))
+        fit = extrapolate(n, values, errors, order=max(min(degree, 1), degree - 1))
     else:
         fit = scan.extrapolate(name, order=degree)
     seen: set[tuple[float, ...]] = set()
@@ -236,6 +237,12 @@ def _compared(name: str, scan: WidthScan, theory: Any, degree: int) -> Iterator[
         if fingerprint not in seen:
             seen.add(fingerprint)
             yield Comparison(name, tuple(map(int, inputs)), *entry)
+
+
+def _degree(degree: Any) -> int:
+    if isinstance(degree, bool) or degree not in (0, 1, 2, 3):
+        raise InputError(f"`degree` must be 0, 1, 2 or 3, but got {degree!r}")
+    return int(degree)
 
 
 def _scaled_widths(net: MLP, widths: Sequence[int], degree: int) -> list[list[int]]:

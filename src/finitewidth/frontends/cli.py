@@ -248,7 +248,7 @@ def verify(
             inputs,
             n_networks=counted,
             widths=(several,) if isinstance(several, int) else several,
-            degree=whole("degree", degree),
+            degree=whole("degree", degree, least=0),
             tensors=None if tensors is None else [name.strip() for name in tensors.split(",")],
             seed=whole("seed", seed, least=0),
             progress=progress.counted("networks"),
