@@ -22,12 +22,13 @@ from scipy.stats import qmc
 from finitewidth.architecture import MLP, whole_number
 from finitewidth.data import check_inputs
 from finitewidth.errors import InputError
-from finitewidth.flow.jets import Pair, Term
+from finitewidth.flow.jets import Pair, Sigma, Term
 from finitewidth.flow.line import line_flow
 from finitewidth.flow.pairs import pair_flow
 from finitewidth.flow.vertex import FLUCTUATIONS, Source, component, covariance, jacobian
 from finitewidth.gaussian.estimate import Estimate
-from finitewidth.gaussian.mehler import many_pair_averages
+from finitewidth.gaussian.kinked import PairKey
+from finitewidth.gaussian.many_pairs import is_piecewise_linear, many_pairs
 from finitewidth.gaussian.polar import one_blas_thread
 from finitewidth.gaussian.population import spread
 from finitewidth.precision import in_float64
@@ -115,14 +116,14 @@ def vertex(net: MLP, x: Any, *, nodes: int = 512, randomisations: int = 8, seed:
     Source: THEORY §3. For up to 16 inputs `fw.flow(net, x, order=1)` gives every entry, exactly.
 
     Arguments
-        net: the network; its activation without kinks.
+        net: the network; its activation smooth or, as ReLU, linear on either side of the origin.
         x: inputs, shape (N, n_in).
         nodes: sample neurons that stand for a layer, a power of two.
         randomisations: how often, at least 2; their scatter is the error.
         seed: the same seed gives the same numbers.
 
     Raises
-        InputError: for inputs that cannot be used, or an activation with kinks.
+        InputError: for inputs that cannot be used, or an activation with other kinks.
 
     >>> import finitewidth as fw, numpy as np
     >>> net = fw.MLP("tanh", depth=3, width=100, C_W=1.5)
@@ -133,10 +134,10 @@ def vertex(net: MLP, x: Any, *, nodes: int = 512, randomisations: int = 8, seed:
     x = check_inputs(x)
     if net.n_in is not None and net.n_in != x.shape[1]:
         raise InputError(f"`x` has {x.shape[1]} columns, but the network has n_in = {net.n_in}")
-    if net.activation.kinks:
+    if net.activation.kinks and not is_piecewise_linear(net.activation):
         raise InputError(
-            f"`net` has the activation {net.activation.name}, whose kinks populations of sample neurons do not resolve; use "
-            "fw.flow(net, x, order=1) for up to 16 inputs, or a smooth activation"
+            f"`net` has the activation {net.activation.name}, with kinks that populations of sample neurons do not resolve; use "
+            "fw.flow(net, x, order=1) for up to 16 inputs, or an activation that is smooth or of the kind of ReLU"
         )
     for name, value in (("nodes", nodes), ("randomisations", randomisations)):
         whole_number(name, value)
@@ -158,7 +159,7 @@ class _Step:
     left: dict[Kind, list[tuple[Kind, str, np.ndarray]]]
     right: dict[Kind, list[tuple[Kind, str, np.ndarray]]]
     sources: dict[tuple[Kind, Kind], tuple[Source, ...]]
-    pair_means: dict[tuple[int, int], np.ndarray]
+    pair_means: dict[PairKey, np.ndarray]
     root: np.ndarray
 
     @classmethod
@@ -172,27 +173,26 @@ class _Step:
             if component(_pair(e, "ab"), _pair(g, "cd")) is not None
         }
         needed = {
-            tuple(s.order + s.weak for s in sorted(term.sigmas))
+            _key(*sorted(term.sigmas))
             for side in kinds
             for kind in side
             for terms in jacobian(_pair(kind, "ab")).values()
             for term in terms
         }
         needed |= {
-            tuple(s.order for s in sorted(source.term.sigmas) if s.sample in side)
+            _key(*(s for s in sorted(source.term.sigmas) if s.sample in side))
             for each in sources.values()
             for source in each
             if not source.is_connected
             for side in ("ab", "cd")
         }
-        means = many_pair_averages(net.activation, K, sorted(needed))  # type: ignore[arg-type]
+        means = many_pairs(net.activation, K, sorted(needed))
 
         @cache  # both sides of X respond alike
         def amplitude(terms: tuple[Term, ...]) -> np.ndarray:
             total = np.zeros_like(Theta)
             for t in terms:
-                first, second = sorted(t.sigmas)
-                value = means[first.order + first.weak, second.order + second.weak]
+                value = means[_key(*sorted(t.sigmas))]
                 total += t.coefficient * C_W**t.C_W * lambda_W**t.lambda_W * value * Theta ** len(t.Thetas)
             return total
 
@@ -266,7 +266,13 @@ class _Step:
         return term.coefficient * self.C_W**term.C_W * self.lambda_W**term.lambda_W * outer * total
 
     def _mean(self, k: int, l: int) -> np.ndarray:
-        return self.pair_means[k, l] if (k, l) in self.pair_means else self.pair_means[l, k].T
+        """⟨σ⁽ᵏ⁾_a σ⁽ˡ⁾_b⟩ almost everywhere."""
+        key = (k, 0, l, 0)
+        return self.pair_means[key] if key in self.pair_means else self.pair_means[l, 0, k, 0].T
+
+
+def _key(left: Sigma, right: Sigma) -> PairKey:
+    return left.order, left.weak, right.order, right.weak
 
 
 def _pair(kind: Kind, samples: str) -> Pair:
