@@ -161,7 +161,7 @@ def test_scale_invariant_networks(slopes: tuple[float, float], l_b: float, l_W: 
 
 
 def test_scale_invariant_networks_of_several_inputs() -> None:
-    """The diagonal entries of the dense route, whose averages are truncated moments."""
+    """The diagonal entries of the dense route."""
     x = np.array([[1.5, 0.4], [0.3, -0.9], [1.2, 0.7]])
     flow = fw.flow(fw.MLP("relu", depth=5, width=500, C_W=2.0, lambda_b=0.4, lambda_W=1.3), x, order=1)
     for i, K in enumerate(np.sum(x**2, axis=1)):
