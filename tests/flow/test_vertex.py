@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mpmath import mp, mpf
 
 import finitewidth as fw
 from finitewidth.flow.jets import Sigma, Slot, Term, collect, contract, differentiate, feature
@@ -75,6 +76,31 @@ def test_one_input_is_the_diagonal_of_two() -> None:
         for tensor in TENSORS:
             entry = both[tensor].values[(slice(None), *(i,) * (both[tensor].ndim - 1))]
             np.testing.assert_allclose(entry, alone[tensor].values.reshape(-1), rtol=1e-11, atol=1e-13, err_msg=tensor)
+
+
+def test_shift_of_the_kernel_of_two_inputs_with_a_kink() -> None:
+    """ReLU: G1 = ½ C_W Σ ∂²F/∂K_i∂K_j V_ij over i, j ∈ {11, 12, 22} at layer 3, F the arc-cosine kernel."""
+
+    def F(K11: mpf, K12: mpf, K22: mpf) -> mpf:
+        size = mp.sqrt(K11 * K22)
+        angle = mp.acos(K12 / size)
+        return size * (mp.sin(angle) + (mp.pi - angle) * mp.cos(angle)) / (2 * mp.pi)
+
+    net = fw.MLP("relu", depth=3, width=[200, 600], C_b=0.2, C_W=[1.1, 1.7, 1.3])
+    flow = fw.flow(net, [[0.9, -0.2], [0.4, 1.1]], order=1, tensors="V,G1")
+    entries = ((0, 0), (0, 1), (1, 1))
+    K, V = [mpf(flow.K.values[1][e]) for e in entries], flow.V.values[1]
+    second = np.array(
+        [
+            [float(mp.diff(F, tuple(K), tuple((k == i) + (k == j) for k in range(3)))) for j in range(3)]
+            for i in range(3)
+        ]
+    )
+    expected = (
+        3 * 0.5 * 1.3 * sum(second[i, j] * V[e + g] for i, e in enumerate(entries) for j, g in enumerate(entries))
+    )
+    np.testing.assert_allclose(flow.G1.values[2][0, 1], expected, rtol=1e-8)
+    np.testing.assert_allclose(flow.G1.values[2][0, 0], 0.0, atol=1e-12)
 
 
 # --- the tensors that are asked for ---

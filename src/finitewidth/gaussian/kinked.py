@@ -15,7 +15,6 @@ from itertools import combinations, product
 import numpy as np
 
 from finitewidth.activations import Activation
-from finitewidth.gaussian.estimate import Estimate
 from finitewidth.gaussian.expectation import expectation
 from finitewidth.gaussian.factor import factor
 from finitewidth.gaussian.line import average
@@ -160,7 +159,7 @@ def _of_deltas(activation: Activation, K: np.ndarray, key: PairKey) -> np.ndarra
     for kink, m, jump in _deltas(activation, k, i):
         total += jump * np.array(_delta_times(activation, K, kink, m, l + j))
         for other, q, other_jump in _deltas(activation, l, j):
-            both = (-1) ** (m + q) * hermite(K, (m, q), np.array([kink]), np.array([other]))
+            both = hermite(K, (m, q), np.array([kink]), np.array([other]))
             total[0] += jump * other_jump * float(both[0]) * _density(K, kink, other)
     for kink, m, jump in _deltas(activation, l, j):
         total += jump * np.array(_delta_times(activation, K[::-1, ::-1], kink, m, k + i))
@@ -180,7 +179,7 @@ def _deltas(activation: Activation, order: int, weak: int) -> Iterator[tuple[flo
 
 
 def _delta_times(activation: Activation, K: np.ndarray, kink: float, m: int, order: int) -> tuple[float, float]:
-    """⟨δ⁽ᵐ⁾(z_a − κ) σ^(order)(z_b)⟩ = (−1)ᵐ ∫ dz_b H_m0 p(κ, z_b) σ^(order)(z_b)."""
+    """⟨δ⁽ᵐ⁾(z_a − κ) σ^(order)(z_b)⟩ = ∫ dz_b H_m0 p(κ, z_b) σ^(order)(z_b), as δ⁽ᵐ⁾ and ∂ᵐp bring a (−1)ᵐ each."""
     slope = K[0, 1] / K[0, 0]
     rest = float(K[1, 1] - slope * K[0, 1])
     mean = slope * kink
@@ -190,7 +189,7 @@ def _delta_times(activation: Activation, K: np.ndarray, kink: float, m: int, ord
         return activation.evaluate(z, (order,))[0] * hermite(K, (m, 0), np.full_like(z, kink), z)
 
     estimate = average(f, rest, kinks=tuple(each - mean for each in activation.kinks))
-    density = (-1) ** m * np.exp(-0.5 * kink * kink / K[0, 0]) / np.sqrt(2 * np.pi * K[0, 0])
+    density = np.exp(-0.5 * kink * kink / K[0, 0]) / np.sqrt(2 * np.pi * K[0, 0])
     return float(estimate.value * density), float(abs(estimate.error * density))
 
 
