@@ -81,6 +81,8 @@ def first_order_variables(
 ) -> dict[str, Any]:
     """xarray variables of the tensors and their errors, at all layers; `kernels` are K and Θ there, shape (L, N, N)."""
     L, N = line.K.shape
+    if not names:
+        return {}
     if N == 1:
         value, error = single_input_flow(net, line, names)
         value, error = (
@@ -124,5 +126,5 @@ def _warn_beyond_first_order(net: MLP, line: LineFlow) -> None:
             "relative variance of the output's scale from one initialisation to the next, and higher orders go like its "
             "powers. The tensors themselves, coefficients of 1/n, are right; use a larger width or less depth",
             TrustWarning,
-            stacklevel=4,
+            stacklevel=5,  # the line that calls `flow`, past the context of float64
         )

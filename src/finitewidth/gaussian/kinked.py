@@ -15,7 +15,6 @@ from itertools import combinations, product
 import numpy as np
 
 from finitewidth.activations import Activation
-from finitewidth.gaussian.estimate import Estimate
 from finitewidth.gaussian.expectation import expectation
 from finitewidth.gaussian.factor import factor
 from finitewidth.gaussian.line import average
