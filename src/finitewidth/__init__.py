@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from finitewidth.flow import flow as flow
     from finitewidth.flow.operators import vertex as vertex
     from finitewidth.gaussian import expectation as expectation
+    from finitewidth.information import nearly_gaussian as nearly_gaussian
+    from finitewidth.information import tangent_kernel as tangent_kernel
     from finitewidth.report import report as report
 
 # Public name -> the module that defines it.
@@ -38,6 +40,8 @@ _HOME = {
     "expectation": "finitewidth.gaussian",
     "flow": "finitewidth.flow",
     "vertex": "finitewidth.flow.operators",
+    "nearly_gaussian": "finitewidth.information",
+    "tangent_kernel": "finitewidth.information",
     "critical": "finitewidth.criticality",
     "phase_diagram": "finitewidth.criticality",
     "load_data": "finitewidth.data",
