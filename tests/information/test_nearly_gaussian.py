@@ -59,6 +59,7 @@ def test_squares_of_two_neurons_of_real_networks(shallow):
         )
 
 
+@pytest.mark.slow
 def test_first_order_of_deep_real_networks():
     # n × (what is seen − its value at infinite width), extrapolated by c₀ + c₁/n + c₂/n², is the coefficient of 1/n
     widths, limit = [8, 16, 32, 64], fw.nearly_gaussian(DEEP, X)
@@ -83,7 +84,7 @@ def test_first_order_of_deep_real_networks():
 
 @pytest.mark.parametrize("widths", [(40, 40, 40), (30, 90, 50)])
 def test_deep_linear_networks(widths):
-    # FACTS 4.1: E[z⁴]/(3K²) = Π (1 + 2/n_ℓ); Var Q/K² = (1 + 2/n_L) Π (1 + 2/n_ℓ) − 1. Exact less first order is O(1/n²)
+    # FACTS 4.1: E[z⁴]/(3K²) = Π (1 + 2/n_ℓ); Var Q/K² = (1 + 2/n_L) Π (1 + 2/n_ℓ) − 1; left is O(1/n²)
     left = []
     for scale in (1, 2, 4, 8):
         n = scale * np.array(widths)

@@ -10,8 +10,8 @@ Neurons = tuple[int, int, int, int]
 def over_pairings(neurons: Neurons, paired: Array, crossed: Array) -> Array:
     """δ_ij δ_km X_{abcd} + δ_ik δ_jm Y_{acbd} + δ_im δ_jk Y_{adbc} for neurons (i, j, k, m) with samples (a, b, c, d).
 
-    X = Y = V for the four-point function of preactivations; X = A, Y = B for the covariance of the NTK, X = D, Y = F for
-    that of the NTK with two preactivations (FACTS §1.4).
+    X = Y = V for the four-point function of preactivations; X = A, Y = B for the covariance of the NTK, X = D, Y = F
+    for that of the NTK with two preactivations (FACTS §1.4).
 
     Arguments
         paired, crossed: X and Y, (N, N, N, N).

@@ -4,17 +4,24 @@ Given the layer before, the neurons of a layer are independent N(0, Ĝ) with one
 of Ĝ, and needed, is its mean K + G1/n and its covariance V/n; everything here follows from them.
 """
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import jax
 import numpy as np
 
 from finitewidth.architecture import MLP, whole_number
 from finitewidth.data import check_inputs
-from finitewidth.errors import InputError
+from finitewidth.errors import InputError, TrustWarning
 from finitewidth.flow import flow
+from finitewidth.information.action import QuarticAction
 from finitewidth.information.correlators import Array, over_pairings
+from finitewidth.information.mixture import mixture_sample
+
+TRUSTED = 0.5
+"""Of √⟨c²⟩, by how much first order changes the density: beyond it `log_density` and `density` warn."""
 
 
 @dataclass(frozen=True)
@@ -56,25 +63,28 @@ class NearlyGaussian:
 
         E[z_ia z_jb z_kc z_md]_c = (1/n) (δ_ij δ_km V_abcd + δ_ik δ_jm V_acbd + δ_im δ_jk V_adbc) .
 
-        Source: PDLT ch. 4. Order 1/n. `four_point(i, i, j, j)` with i ≠ j is what neurons of one layer share, and do not
-        share at infinite width: E[z_ia z_ib z_jc z_jd]_c = V_abcd/n.
+        Source: PDLT ch. 4. Order 1/n. `four_point(i, i, j, j)` with i ≠ j is what neurons of one layer share, and do
+        not share at infinite width: E[z_ia z_ib z_jc z_jd]_c = V_abcd/n.
         """
         return over_pairings((i, j, k, m), self.fluctuation, self.fluctuation)
 
     @cached_property
     def kurtosis(self) -> Array:
-        """Excess kurtosis of one neuron on each input, (N,): E[z⁴]/E[z²]² − 3 = 3 V_aaaa/(n K_aa²). Order 1/n; PDLT ch. 4."""
-        return 3 * np.einsum("aaaa->a", self.fluctuation) / np.diagonal(self.K) ** 2
+        """Excess kurtosis of one neuron on each input, (N,): E[z⁴]/E[z²]² − 3 = 3 V_aaaa/(n K_aa²). Order 1/n.
+
+        Source: PDLT ch. 4. NaN where there is no signal, K_aa = 0.
+        """
+        return 3 * _ratio(np.einsum("aaaa->a", self.fluctuation), np.diagonal(self.K) ** 2)
 
     @cached_property
     def square_correlation(self) -> Array:
         """Correlation of z_ia² with z_jb², i ≠ j, (N, N): V_aabb/(2 n K_aa K_bb).
 
-        Zero at infinite width. It wires the outputs together: what one output is trained on moves the Bayesian posterior of
-        another (PDLT ch. 6). Order 1/n.
+        Zero at infinite width. It wires the outputs together: what one output is trained on moves the Bayesian
+        posterior of another (PDLT ch. 6). Order 1/n. NaN where there is no signal.
         """
         K = np.diagonal(self.K)
-        return np.einsum("aabb->ab", self.fluctuation) / (2 * np.outer(K, K))
+        return _ratio(np.einsum("aabb->ab", self.fluctuation), 2 * np.outer(K, K))
 
     @cached_property
     def norm_mean(self) -> Array:
@@ -93,6 +103,71 @@ class NearlyGaussian:
         """
         own = np.einsum("abab->ab", self.fluctuation) + self.K**2 + 2 * self.K * self.shift
         return np.einsum("aabb->ab", self.fluctuation) + 2 / self.neurons * own
+
+    @cached_property
+    def action(self) -> QuarticAction:
+        """The quartic action, a function of z with `quadratic_coupling`, `quartic_coupling` and `log_normaliser`.
+
+        Its couplings run with the layer (`nearly_gaussian(…, layer=l)`) and with m. PDLT ch. 1, 4. Orders 1 and 1/n.
+        """
+        return QuarticAction(self.K, self.shift, self.fluctuation, self.neurons)
+
+    def log_density(self, z: Any) -> Array:
+        """log p(z) = log N(z; 0, K) + c(z) = −action(z) − log Z, the exponentiated form; (…, m, N) to (…).
+
+        Source: PDLT ch. 1, 4; c is written in `finitewidth.information.action`. Orders 1 and 1/n. Positive, and
+        normalised to order 1/n where c is small: at large z the action falls without bound, and e^{log p} has no
+        integral.
+
+        Raises
+            InputError: for shapes that do not match, and where K is not positive definite.
+
+        Warns
+            TrustWarning: where √⟨c²⟩ = `action.size` is beyond 0.5, and the action describes no typical z.
+        """
+        z = self._checked(z)
+        return self.action.gaussian(z) + self.action.correction(z)
+
+    def density(self, z: Any) -> Array:
+        """p(z) = N(z; 0, K) (1 + c(z)), the expanded form; (…, m, N) to (…).
+
+        Source: PDLT ch. 1, 4. Orders 1 and 1/n. Its integral is 1 and its moments are those of order 1/n exactly, at every
+        n; where c < −1 it is negative. Raises and warns as `log_density`.
+        """
+        z = self._checked(z)
+        return np.exp(self.action.gaussian(z)) * (1 + self.action.correction(z))
+
+    def sample(self, size: int, *, key: jax.Array) -> Array:
+        """`size` draws of the m neurons on the N inputs, (size, m, N): z ~ N(0, Ĝ), one random positive Ĝ for each draw.
+
+        Ĝ has the mean K + G1/n and the covariance V/n, so that all moments are right to order 1/n (see
+        `finitewidth.information.mixture`); the same key gives the same numbers.
+        """
+        tensors = {"K": self.K, "shift": self.shift, "fluctuation": self.fluctuation}
+        error = float(self.V_error.max()) / self.n
+        return mixture_sample(key, whole_number("size", size), self.neurons, error=error, **tensors)
+
+    def _checked(self, z: Any) -> Array:
+        z = np.asarray(z, dtype=np.float64)
+        shape = (self.neurons, len(self.K))
+        if z.shape[-2:] != shape:
+            raise InputError(
+                f"`z` must have the shape (…, neurons, inputs) = (…, {shape[0]}, {shape[1]}), but has {z.shape}"
+            )
+        if self.action.size > TRUSTED:
+            warnings.warn(
+                f"first order in 1/n cannot be trusted for the density of {shape[0]} neurons on {shape[1]} inputs: it "
+                f"changes it by {self.action.size:.3g} of itself (root mean square), and the quartic action is unbounded "
+                "below within reach. Use fewer neurons or inputs, or a larger width; `sample` draws from a law that is "
+                "positive",
+                TrustWarning,
+                stacklevel=3,
+            )
+        return z
+
+
+def _ratio(numerator: Array, denominator: Array) -> Array:
+    return np.divide(numerator, denominator, out=np.full_like(denominator, np.nan), where=denominator > 0)
 
 
 def nearly_gaussian(net: MLP, x: Any, *, layer: int | None = None, neurons: int | None = None) -> NearlyGaussian:
