@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from finitewidth.flow.operators import vertex as vertex
     from finitewidth.gaussian import expectation as expectation
     from finitewidth.information import nearly_gaussian as nearly_gaussian
+    from finitewidth.information import representation_learning as representation_learning
     from finitewidth.information import tangent_kernel as tangent_kernel
     from finitewidth.report import report as report
 
@@ -42,6 +43,7 @@ _HOME = {
     "vertex": "finitewidth.flow.operators",
     "nearly_gaussian": "finitewidth.information",
     "tangent_kernel": "finitewidth.information",
+    "representation_learning": "finitewidth.information",
     "critical": "finitewidth.criticality",
     "phase_diagram": "finitewidth.criticality",
     "load_data": "finitewidth.data",

@@ -5,7 +5,7 @@ K + G1/n and the covariance V/n gives all moments of z to order 1/n. Here, with 
 
     Ĝ = R e^E Rᵀ ,      E Gaussian, symmetric, with   Cov[E] = R⁻¹R⁻¹ V R⁻ᵀR⁻ᵀ/n ,    E[E] = R⁻¹ G1 R⁻ᵀ/n − ½ E[E²] .
 
-e^E = 1 + E + ½ E² + … has the mean and covariance asked for up to order 1/n², and Ĝ is positive at every width. Rejected:
+e^E = 1 + E + ½ E² + … has the mean and covariance asked for up to order 1/n², and Ĝ is always positive. Rejected:
 a Gaussian Ĝ, negative for one input in a fraction Φ(−1/√ε) of draws, ε = V/(nK²), 0.1 % at ε = 0.1 and 8 % at ε = 0.5;
 a Wishart law, whose covariance is K_ac K_bd + K_ad K_bc up to a factor, as V is for linear networks only. And layers
 multiply: for one input the law is log-normal, Var[Ĝ]/K² = e^ε − 1, which for critical ReLU and linear networks is the
@@ -32,8 +32,6 @@ def mixture_sample(
         error: absolute numerical error of the entries of `fluctuation`, up to which it may fail to be positive.
     """
     root = _root(K)
-    if root.shape[1] == 0:  # no signal at all
-        return np.zeros((size, neurons, len(K)))
     inverse = np.linalg.pinv(root)
     white = np.einsum("pa,qb,rc,sd,abcd->pqrs", *(inverse,) * 4, fluctuation, optimize=True)
     modes = _modes(white, error * np.linalg.norm(inverse, 2) ** 4 * len(K) ** 2)
@@ -59,8 +57,8 @@ def _modes(covariance: Array, error: float) -> Array:
     values, vectors = np.linalg.eigh(covariance.reshape(N * N, N * N))
     if values.min() < -error - 1e-9 * abs(values).max():
         raise InputError(
-            f"`x` has inputs too nearly equal for the numerical error of V: an eigenvalue is {values.min():.3g} K², and no "
-            "random covariance has a negative one; leave out nearly equal inputs"
+            f"`x` has inputs too nearly equal for the numerical error of V: an eigenvalue is {values.min():.3g} K², "
+            "and no random covariance has a negative one; leave out nearly equal inputs"
         )
     kept = values > 1e-14 * abs(values).max()
     modes = (vectors[:, kept] * np.sqrt(values[kept])).T.reshape(-1, N, N)

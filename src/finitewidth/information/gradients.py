@@ -73,7 +73,7 @@ class TangentKernel:
     def trace_variance(self) -> float:
         """Var[tr H] = (1/n) Σ_ab (n_L² A_aabb + 2 n_L B_abab), the trace over outputs and inputs. Order 1/n.
 
-        tr H bounds the largest eigenvalue, and with it the stable learning rates, of every single network (PDLT ch. 10).
+        tr H bounds the largest eigenvalue, and so the learning rates that are stable, of each single network.
         """
         between, within = (np.einsum("aabb->", self.covariance(0, 0, k, k)) for k in (1, 0))
         return float(self.n_out * (self.n_out - 1) * between + self.n_out * within)

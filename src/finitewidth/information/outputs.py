@@ -72,19 +72,19 @@ class NearlyGaussian:
     def kurtosis(self) -> Array:
         """Excess kurtosis of one neuron on each input, (N,): E[z⁴]/E[z²]² − 3 = 3 V_aaaa/(n K_aa²). Order 1/n.
 
-        Source: PDLT ch. 4. NaN where there is no signal, K_aa = 0.
+        Source: PDLT ch. 4.
         """
-        return 3 * _ratio(np.einsum("aaaa->a", self.fluctuation), np.diagonal(self.K) ** 2)
+        return 3 * np.einsum("aaaa->a", self.fluctuation) / np.diagonal(self.K) ** 2
 
     @cached_property
     def square_correlation(self) -> Array:
         """Correlation of z_ia² with z_jb², i ≠ j, (N, N): V_aabb/(2 n K_aa K_bb).
 
         Zero at infinite width. It wires the outputs together: what one output is trained on moves the Bayesian
-        posterior of another (PDLT ch. 6). Order 1/n. NaN where there is no signal.
+        posterior of another (PDLT ch. 6). Order 1/n.
         """
         K = np.diagonal(self.K)
-        return _ratio(np.einsum("aabb->ab", self.fluctuation), 2 * np.outer(K, K))
+        return np.einsum("aabb->ab", self.fluctuation) / (2 * np.outer(K, K))
 
     @cached_property
     def norm_mean(self) -> Array:
@@ -131,14 +131,14 @@ class NearlyGaussian:
     def density(self, z: Any) -> Array:
         """p(z) = N(z; 0, K) (1 + c(z)), the expanded form; (…, m, N) to (…).
 
-        Source: PDLT ch. 1, 4. Orders 1 and 1/n. Its integral is 1 and its moments are those of order 1/n exactly, at every
-        n; where c < −1 it is negative. Raises and warns as `log_density`.
+        Source: PDLT ch. 1, 4. Orders 1 and 1/n. Its integral is 1 and its moments are those of order 1/n exactly, at
+        every n; where c < −1 it is negative. Raises and warns as `log_density`.
         """
         z = self._checked(z)
         return np.exp(self.action.gaussian(z)) * (1 + self.action.correction(z))
 
     def sample(self, size: int, *, key: jax.Array) -> Array:
-        """`size` draws of the m neurons on the N inputs, (size, m, N): z ~ N(0, Ĝ), one random positive Ĝ for each draw.
+        """`size` draws of the m neurons on the N inputs, (size, m, N): z ~ N(0, Ĝ), one positive Ĝ a draw.
 
         Ĝ has the mean K + G1/n and the covariance V/n, so that all moments are right to order 1/n (see
         `finitewidth.information.mixture`); the same key gives the same numbers.
@@ -157,17 +157,13 @@ class NearlyGaussian:
         if self.action.size > TRUSTED:
             warnings.warn(
                 f"first order in 1/n cannot be trusted for the density of {shape[0]} neurons on {shape[1]} inputs: it "
-                f"changes it by {self.action.size:.3g} of itself (root mean square), and the quartic action is unbounded "
-                "below within reach. Use fewer neurons or inputs, or a larger width; `sample` draws from a law that is "
-                "positive",
+                f"changes it by {self.action.size:.3g} of itself (root mean square), and the quartic action, which has "
+                "no lower bound at large z, is then no guide to typical z either. Use fewer neurons or inputs, or a "
+                "larger width; `sample` draws from a density that is positive",
                 TrustWarning,
                 stacklevel=3,
             )
         return z
-
-
-def _ratio(numerator: Array, denominator: Array) -> Array:
-    return np.divide(numerator, denominator, out=np.full_like(denominator, np.nan), where=denominator > 0)
 
 
 def nearly_gaussian(net: MLP, x: Any, *, layer: int | None = None, neurons: int | None = None) -> NearlyGaussian:
