@@ -92,6 +92,32 @@ def test_critical_point_has_the_names_of_the_table(activation, name):
     assert np.isfinite(value)
 
 
+FIRST_ORDER = {f.__name__: f for f in (fw.nearly_gaussian, fw.tangent_kernel, fw.representation_learning)}
+
+
+@pytest.fixture(scope="module")
+def first_order():
+    net = fw.MLP("tanh", depth=3, width=40, n_in=2, n_out=2, C_b=0.1, C_W=1.2)
+    return {name: function(net, [[1.0, 2.0], [-1.0, 0.5]]) for name, function in FIRST_ORDER.items()}
+
+
+@pytest.mark.parametrize(
+    ("function", "row"),
+    [(name, row) for name in FIRST_ORDER for row in table(f"What `finitewidth.{name}` returns")],
+    ids=lambda each: each if isinstance(each, str) else each["name"],
+)
+def test_statistics_of_first_order_have_the_names_and_shapes_of_the_table(first_order, function, row):
+    sizes = {"layer": 3, **dict.fromkeys("abcd", 2)}
+    for name in re.findall(r"`([^`]+)`", row["name"]):
+        value = first_order[function]
+        for attribute in name.split("."):
+            value = getattr(value, attribute)
+        if callable(value):  # for four neurons
+            value = value(0, 0, 1, 1)
+        axes = [] if row["shape"] == "one" else re.findall(r"\w+", row["shape"])
+        assert np.shape(value) == tuple(sizes[axis] for axis in axes)
+
+
 @pytest.mark.parametrize("name", names("What the report adds"))
 def test_report_has_the_names_of_the_table(name):
     place = Side

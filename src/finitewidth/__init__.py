@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from finitewidth.flow import flow as flow
     from finitewidth.flow.operators import vertex as vertex
     from finitewidth.gaussian import expectation as expectation
+    from finitewidth.information import nearly_gaussian as nearly_gaussian
+    from finitewidth.information import representation_learning as representation_learning
+    from finitewidth.information import tangent_kernel as tangent_kernel
     from finitewidth.report import report as report
 
 # Public name -> the module that defines it.
@@ -39,6 +42,9 @@ _HOME = {
     "expectation": "finitewidth.gaussian",
     "flow": "finitewidth.flow",
     "vertex": "finitewidth.flow.operators",
+    "nearly_gaussian": "finitewidth.information",
+    "tangent_kernel": "finitewidth.information",
+    "representation_learning": "finitewidth.information",
     "critical": "finitewidth.criticality",
     "phase_diagram": "finitewidth.criticality",
     "verify": "finitewidth.compare",
