@@ -48,9 +48,7 @@ def scans(net, widths, n_networks):
 
 def verdict(net, experiment, name, degree):
     theory = fw.flow(net, X, order=1, layers="last")
-    rows = [
-        row for level, scan in experiment if name in level for row in compare._compared(name, scan, theory, degree)
-    ]
+    rows = [row for level, scan in experiment if name in level for row in compare._compared(name, scan, theory, degree)]
     return Verification(net, tuple(rows), (), 0, 0.001)
 
 

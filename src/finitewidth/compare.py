@@ -1,7 +1,7 @@
 r"""Theory meets experiment: every tensor of order 1/n against ensembles of real networks (THEORY §3).
 
-The two know nothing of each other: `finitewidth.flow` computes, `finitewidth.experiments` draws networks and takes exact
-derivatives. Networks of several widths are extrapolated,
+The two know nothing of each other: `finitewidth.flow` computes, `finitewidth.experiments` draws networks and takes
+exact derivatives. Networks of several widths are extrapolated,
 
     K(n) = K + G1/n + … ,     Θ(n) = Θ + H1/n + … ,     V(n) = V + O(1/n) , …    (tensors measured as multiples of 1/n)
 
@@ -28,8 +28,8 @@ from finitewidth.flow.kernel import flow
 
 Progress = Callable[[int, int], Any]
 
-# What is measured together, and how many networks are drawn for each one that has third derivatives taken: what comes out
-# with larger relative errors gets more.
+# What is measured together, and how many networks are drawn for each one that has third derivatives taken: what comes
+# out with larger relative errors gets more.
 _LEVELS: tuple[tuple[tuple[str, ...], int], ...] = (
     (("K", "G1", "V"), 16),
     (("Theta", "H1", "A", "B", "D", "F"), 10),
@@ -63,8 +63,8 @@ class Verification:
     """The table of `verify`.
 
     rows: every distinct entry of every tensor. false_alarm_rate: how often a right theory would fail: at most this
-    often some |z| exceeds `limit`, the two-sided quantile of Student's t with 63 degrees of freedom, shared out over the rows
-    (Bonferroni). widths, n_networks: of the experiment.
+    often some |z| exceeds `limit`, the two-sided quantile of Student's t with 63 degrees of freedom, shared out over
+    the rows (Bonferroni). widths, n_networks: of the experiment.
     """
 
     net: MLP
@@ -117,9 +117,8 @@ class Verification:
         lines = [f"{'':8}{'theory':>14}{'experiment':>14}{'std. error':>12}{'z':>7}"]
         for row in self.worst():
             subscript = "".join(map(str, row.inputs)) if any(row.inputs) else ""
-            lines.append(
-                f"{row.name + subscript:8}{row.theory:14.6g}{row.experiment:14.6g}{row.standard_error:12.2g}{row.z:7.2f}"
-            )
+            numbers = f"{row.theory:14.6g}{row.experiment:14.6g}{row.standard_error:12.2g}{row.z:7.2f}"
+            lines.append(f"{row.name + subscript:8}{numbers}")
         verdict = "agree" if self.passed else f"DISAGREE in {', '.join(dict.fromkeys(r.name for r in self.failures))}"
         return "\n".join([*lines, f"{verdict}: |z| ≤ {self.limit:.2f} in {len(self.rows)} entries"])
 
@@ -144,12 +143,12 @@ def verify(
     Arguments
         net: the network; of its widths, only the ratios matter.
         x: inputs, shape (N, n_in), N ≤ 16. Costs grow fast with N: two or three show everything.
-        n_networks: how many networks of each width have second and third derivatives taken, at least 200. For what needs
-            first derivatives only 10 times as many are drawn, for what needs none 16 times as many. Errors fall as
+        n_networks: how many networks of each width have second and third derivatives taken, at least 200. For what
+            needs first derivatives only 10 times as many are drawn, for what needs none 16 times as many. Errors fall as
             1/√n_networks.
         widths: of the last hidden layer, more than `degree`; the others keep their ratios to it.
-        degree: of the fit in 1/n. What it leaves out is of order n^−(degree+1) of the widths. Networks of depth 2 need no
-            fit: their averages are those of first order at every width, and degree 0 gives the smallest errors.
+        degree: of the fit in 1/n. What it leaves out is of order n^−(degree+1) of the widths. Networks of depth 2 need
+            no fit: their averages are those of first order at every width, and degree 0 gives the smallest errors.
         tensors: names among K, Theta, V, A, B, D, F, P, Q, R, S, T, U, G1, H1; None for all that exist.
         seed: the same seed draws the same networks.
         false_alarm_rate: how often a right theory may fail.
@@ -250,7 +249,8 @@ def _scaled_widths(net: MLP, widths: Sequence[int], degree: int) -> list[list[in
         whole_number("widths", width)
     if len(set(widths)) <= degree:
         raise InputError(
-            f"`widths` must have at least degree + 1 = {degree + 1} different entries to be extrapolated, but got {list(widths)}"
+            f"`widths` must have at least degree + 1 = {degree + 1} different entries to be extrapolated, but got "
+            f"{list(widths)}"
         )
     if net.depth == 1:
         raise InputError("`net` has depth 1 and no hidden layer: nothing is of order 1/n")
@@ -258,9 +258,7 @@ def _scaled_widths(net: MLP, widths: Sequence[int], degree: int) -> list[list[in
     smallest = hidden[-1] // gcd(*map(int, hidden)) if len(hidden) > 1 else 1
     if any(width % smallest for width in widths):
         raise InputError(
-            f"`widths` must be multiples of {smallest}, so that hidden layers keep the ratios of {list(net.widths)}, but got "
-            f"{list(widths)}"
+            f"`widths` must be multiples of {smallest}, so that hidden layers keep the ratios of {list(net.widths)}, "
+            f"but got {list(widths)}"
         )
     return [[int(width * n // hidden[-1]) for n in hidden] for width in widths]
-
-

@@ -52,12 +52,12 @@ def asked_tensors(tensors: str | Sequence[str] | None, activation: Activation) -
     names = re.findall(r"G1|H1|[VABDFPQRSTU]", text)
     rest = re.sub(r"G1|H1|[VABDFPQRSTU]|[\s,]", "", text)
     if rest or not (isinstance(tensors, str) or all(t in TENSORS for t in tensors)):
-        raise InputError(f"`tensors` must be made of the names {' '.join(TENSORS)}, as in \"ABDF\", but got {tensors!r}")
+        raise InputError(f'`tensors` must be made of the names {" ".join(TENSORS)}, as in "ABDF", but got {tensors!r}')
     missing = [name for name in names if jumps and name not in _WITH_JUMPS]
     if missing:
         raise InputError(
-            f"`tensors` {', '.join(missing)} do not exist for {activation.name}, which jumps: its σ′ is a delta function, and "
-            'they hold its square; ask for tensors="V,G1"'
+            f"`tensors` {', '.join(missing)} do not exist for {activation.name}, which jumps: its σ′ is a delta "
+            'function, and they hold its square; ask for tensors="V,G1"'
         )
     return tuple(name for name in TENSORS if name in names)
 
@@ -67,8 +67,9 @@ def check_size(N: int, names: Sequence[str]) -> None:
     if N > MOST_INPUTS:
         size = 16 * sum(float(N) ** (4 if name in FLUCTUATIONS else 2) for name in names) / 2**30
         raise InputError(
-            f"`x` has {N} inputs: the dense tensors {' '.join(names)} take {size:.3g} GiB a layer, and an integral for every four "
-            f"inputs; give at most {MOST_INPUTS}, or contract them with matrices without forming them: fw.vertex(net, x)"
+            f"`x` has {N} inputs: the dense tensors {' '.join(names)} take {size:.3g} GiB a layer, and an integral for "
+            f"every four inputs; give at most {MOST_INPUTS}, or contract them with matrices without forming them: "
+            "fw.vertex(net, x)"
         )
 
 
@@ -111,8 +112,8 @@ def notes(activation: Activation, names: Sequence[str]) -> str:
     if not activation.kinks or not concerned:
         return ""
     return (
-        f"σ has kinks: {', '.join(concerned)} are the almost-everywhere values, those of exact derivatives of a network; what "
-        "the deltas of σ″ add over training steps that cross a kink is left out"
+        f"σ has kinks: {', '.join(concerned)} are the almost-everywhere values, those of exact derivatives of a "
+        "network; what the deltas of σ″ add over training steps that cross a kink is left out"
     )
 
 
@@ -122,9 +123,10 @@ def _warn_beyond_first_order(net: MLP, line: LineFlow) -> None:
         ratio = float(np.nan_to_num(np.median(line.V[-1] / (fan_in * line.K[-1] ** 2))))
     if ratio > _BEYOND:
         warnings.warn(
-            f"first order in 1/n cannot be trusted at this width: r = {net.depth_to_width:.3g}, V/(nK²) = {ratio:.3g}. That is the "
-            "relative variance of the output's scale from one initialisation to the next, and higher orders go like its "
-            "powers. The tensors themselves, coefficients of 1/n, are right; use a larger width or less depth",
+            f"first order in 1/n cannot be trusted at this width: r = {net.depth_to_width:.3g}, V/(nK²) = {ratio:.3g}. "
+            "That is the relative variance of the output's scale from one initialisation to the next, and higher "
+            "orders go like its powers. The tensors themselves, coefficients of 1/n, are right; use a larger width or "
+            "less depth",
             TrustWarning,
             stacklevel=5,  # the line that calls `flow`, past the context of float64
         )

@@ -1,7 +1,8 @@
 r"""Tangent jets of a layer, as algebra: what the next layer's covariance is made of, and how it responds (THEORY §3).
 
-Draw independent random directions ε_r, r ∈ {r, s, t}, in parameter space. The jet z_I is the mixed derivative of z along
-the directions in I. With s_I the jets of σ(z), given layer ℓ the jets of layer ℓ + 1 are Gaussian with the covariance
+Draw independent random directions ε_r, r ∈ {r, s, t}, in parameter space. The jet z_I is the mixed derivative of z
+along the directions in I. With s_I the jets of σ(z), given layer ℓ the jets of layer ℓ + 1 are Gaussian with the
+covariance
 
     Ĝ_{(Iα)(Jβ)} = C_b[I=J=∅] + λ_b[I=J={r}] + (1/n) Σ_j f_{(Iα)(Jβ)}(neuron j) ,
     f_{(Iα)(Jβ)} = C_W s_{I;α} s_{J;β} + λ_W Σ_{r ∈ I∩J} s_{I∖r;α} s_{J∖r;β} .

@@ -35,8 +35,9 @@ def flow(
 ) -> xr.Dataset:
     """Signals, gradients and fluctuations of a network at initialisation, layer by layer.
 
-    Source: PDLT ch. 4 (K, V), ch. 5 (χ∥, χ⊥), ch. 8 (Θ, A, B, D, F), ch. 11 and App. B (P, Q, R, S, T, U); THEORY §2 and §3.
-    Orders above the one asked for are dropped. The tensors are coefficients of 1/n, n the width of the layer before.
+    Source: PDLT ch. 4 (K, V), ch. 5 (χ∥, χ⊥), ch. 8 (Θ, A, B, D, F), ch. 11 and App. B (P, Q, R, S, T, U); THEORY §2
+    and §3. Orders above the one asked for are dropped. The tensors are coefficients of 1/n, n the width of the layer
+    before.
 
     Arguments
         net: the network.
@@ -177,7 +178,9 @@ def _check_request(net: MLP, x: np.ndarray, order: int, tensors: str | Sequence[
     if order not in (0, 1):
         raise InputError(f"`order` must be 0 (infinite width) or 1 (first order in 1/n), but got {order!r}")
     if order == 0 and tensors not in (None, ""):
-        raise InputError(f'`tensors` must be None or "" (K and Theta alone) at order 0, but got {tensors!r}; use order=1')
+        raise InputError(
+            f'`tensors` must be None or "" (K and Theta alone) at order 0, but got {tensors!r}; use order=1'
+        )
 
 
 def _kept_layers(layers: Layers, depth: int) -> list[int]:

@@ -1,8 +1,8 @@
 r"""What the recursion of the vertex reads of one layer, and the recursion itself in numbers (THEORY §3).
 
-A layer offers averages of products of σ⁽ᵏ⁾ over pairs and quartets of inputs, and joins arrays along named axes. The same
-rules (`finitewidth.flow.vertex`) are read by a layer of one input at a time, where every axis is the same and arrays are
-multiplied entry by entry, and by a layer of N inputs, where they are contracted as tensors.
+A layer offers averages of products of σ⁽ᵏ⁾ over pairs and quartets of inputs, and joins arrays along named axes. The
+same rules (`finitewidth.flow.vertex`) are read by a layer of one input at a time, where every axis is the same and
+arrays are multiplied entry by entry, and by a layer of N inputs, where they are contracted as tensors.
 
 The first axis of every array runs over replicas: 0 holds the best values, the others hold values that are as far from
 them as the averages are uncertain. How far the results lie apart says what became of those errors in the recursion.

@@ -1,10 +1,10 @@
 r"""Tensors of many inputs as linear operators: contracted with matrices, never formed (THEORY §3).
 
-For N = 1000 inputs V has 10¹² entries. But X_{pq} = Σ over layers of (J⋯J) Cov_u[f_p, f_q] (J⋯J)ᵀ, where J acts entry by entry on
-N × N matrices, and where the covariance is an average over neurons: a population of M sample neurons u_m stands for a
-layer, and contracting ⟨σ_a σ_b σ_c σ_d⟩ with a matrix B_cd costs two matrix products, M N² each. So
+For N = 1000 inputs V has 10¹² entries. But X_{pq} = Σ over layers of (J⋯J) Cov_u[f_p, f_q] (J⋯J)ᵀ, where J acts entry
+by entry on N × N matrices, and where the covariance is an average over neurons: a population of M sample neurons u_m
+stands for a layer, and contracting ⟨σ_a σ_b σ_c σ_d⟩ with a matrix B_cd costs two matrix products, M N² each. So
 
-    Y = X : B      is      B⁽ℓ⁾ = J⁽ℓ⁾ᵀ B⁽ℓ⁺¹⁾ down the layers, then  Y⁽ℓ⁺¹⁾ = Cov_u[f, f] : B⁽ℓ⁺¹⁾ + r J⁽ℓ⁾ Y⁽ℓ⁾ up again .
+    Y = X : B    is    B⁽ℓ⁾ = J⁽ℓ⁾ᵀ B⁽ℓ⁺¹⁾ down the layers, then Y⁽ℓ⁺¹⁾ = Cov_u[f, f] : B⁽ℓ⁺¹⁾ + r J⁽ℓ⁾ Y⁽ℓ⁾ up again .
 
 The populations are randomised several times; how far their results lie apart is the error.
 """
@@ -56,9 +56,7 @@ class Vertex:
     randomisations: int
     seed: int
 
-    def contract(
-        self, name: str, matrix: Any, *, progress: Callable[[int, int], None] | None = None
-    ) -> Estimate:
+    def contract(self, name: str, matrix: Any, *, progress: Callable[[int, int], None] | None = None) -> Estimate:
         """Σ over one pair of slots of the tensor times a matrix: for V, Σ_cd V_abcd B_cd.
 
         The pairs of slots are those of NOTATION.md: (ab)(cd), except for P, (ad)(bc). The second pair is summed.
@@ -81,9 +79,7 @@ class Vertex:
         with one_blas_thread():
             return self._contracted(p, q, B, progress)
 
-    def _contracted(
-        self, p: Kind, q: Kind, B: np.ndarray, progress: Callable[[int, int], None] | None
-    ) -> Estimate:
+    def _contracted(self, p: Kind, q: Kind, B: np.ndarray, progress: Callable[[int, int], None] | None) -> Estimate:
         steps = [_Step.of(self.net, l, self.K[l], self.Theta[l], p, q) for l in range(self.net.depth - 1)]
         down = _pulled_back(steps, q, B)
         found = []
@@ -136,13 +132,15 @@ def vertex(net: MLP, x: Any, *, nodes: int = 512, randomisations: int = 8, seed:
         raise InputError(f"`x` has {x.shape[1]} columns, but the network has n_in = {net.n_in}")
     if net.activation.kinks and not is_piecewise_linear(net.activation):
         raise InputError(
-            f"`net` has the activation {net.activation.name}, with kinks that populations of sample neurons do not resolve; use "
-            "fw.flow(net, x, order=1) for up to 16 inputs, or an activation that is smooth or of the kind of ReLU"
+            f"`net` has the activation {net.activation.name}, with kinks that populations of sample neurons do not "
+            "resolve; use fw.flow(net, x, order=1) for up to 16 inputs, or an activation that is smooth or like ReLU"
         )
     for name, value in (("nodes", nodes), ("randomisations", randomisations)):
         whole_number(name, value)
     if nodes & (nodes - 1) or randomisations < 2:
-        raise InputError(f"`nodes` must be a power of two and `randomisations` ≥ 2, but got {nodes} and {randomisations}")
+        raise InputError(
+            f"`nodes` must be a power of two and `randomisations` ≥ 2, but got {nodes} and {randomisations}"
+        )
     line = line_flow(net, np.einsum("ai,ai->a", x, x) / x.shape[1])
     K, Theta, _ = pair_flow(net, x, line, list(range(1, net.depth + 1)), None)
     return Vertex(net, K, Theta, nodes, randomisations, seed)
@@ -200,13 +198,13 @@ class _Step:
             found = {}
             for kind in side:
                 entries = jacobian(_pair(kind, "ab")).items()
-                found[kind] = [
-                    ((e[0][0], e[1][0]), e[0][1] + e[1][1], amplitude(terms)) for e, terms in entries
-                ]
+                found[kind] = [((e[0][0], e[1][0]), e[0][1] + e[1][1], amplitude(terms)) for e, terms in entries]
             return found
 
         ratio = net.widths[l] / net.widths[l - 1] if l else 0.0
-        return cls(C_W, lambda_W, ratio, Theta, responses(kinds[0]), responses(kinds[1]), sources, means, _square_root(K))
+        return cls(
+            C_W, lambda_W, ratio, Theta, responses(kinds[0]), responses(kinds[1]), sources, means, _square_root(K)
+        )
 
     @property
     def orders(self) -> tuple[int, ...]:

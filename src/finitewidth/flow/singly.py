@@ -1,7 +1,7 @@
 r"""All tensors of single inputs, V_{aaaa} and its sisters: thousands of layers in less than a second (FACTS §2.6).
 
-The kernel does not depend on the tensors, so all averages of all layers are computed at once; what is left is a recursion
-of numbers.
+The kernel does not depend on the tensors, so all averages of all layers are computed at once; what is left is a
+recursion of numbers.
 """
 
 from collections.abc import Iterable, Sequence
@@ -94,10 +94,10 @@ def needed_products(names: tuple[str, ...], has_kinks: bool) -> tuple[Product, .
     """Every average that the rules of these tensors ask of a single input."""
     found = set()
     for name in names:
-        for source in rule(name).sources:
-            sigmas = sorted(source.term.sigmas)
+        for each in rule(name).sources:
+            sigmas = sorted(each.term.sigmas)
             found.add(_product(sigmas, has_kinks))
-            if not source.is_connected:
+            if not each.is_connected:
                 found |= {_product(sigmas[:2], has_kinks), _product(sigmas[2:], has_kinks)}
         for response in rule(name).responses:
             found |= {_product(t.sigmas, has_kinks) for t in (*response.left, *response.right)}

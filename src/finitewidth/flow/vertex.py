@@ -1,10 +1,10 @@
-r"""One vertex, every tensor: the fluctuations of a finite layer, and how they grow (THEORY §3; PDLT ch. 4, 8, 11, App. B).
+r"""One vertex, every tensor: the fluctuations of a finite layer, and how they grow (THEORY §3; PDLT ch. 4, 8, 11).
 
-Layer ℓ + 1 sees layer ℓ through Ĝ, an average of n_ℓ independent draws of the features f(u), u ~ N(0, Ĝ⁽ℓ⁾). To first order
-in 1/n, with r = n_ℓ/n_{ℓ−1}, X = n Cov[Ĝ, Ĝ] and M = n E[Ĝ − G],
+Layer ℓ + 1 sees layer ℓ through Ĝ, an average of n_ℓ independent draws of the features f(u), u ~ N(0, Ĝ⁽ℓ⁾). To first
+order in 1/n, with r = n_ℓ/n_{ℓ−1}, X = n Cov[Ĝ, Ĝ] and M = n E[Ĝ − G],
 
-    X⁽ℓ⁺¹⁾ = Cov_u[f, f] + r J X⁽ℓ⁾ Jᵀ                        J = ∂⟨f⟩/∂G     (½ ⟨∂_e ∂_f f⟩ for e = f, else ⟨∂_e ∂_f f⟩)
-    M⁽ℓ⁺¹⁾ = r (J M⁽ℓ⁾ + ½ J'' : X⁽ℓ⁾)                        J'' = ∂²⟨f⟩/∂G² (likewise, four derivatives)
+    X⁽ℓ⁺¹⁾ = Cov_u[f, f] + r J X⁽ℓ⁾ Jᵀ          J = ∂⟨f⟩/∂G       (½ ⟨∂_e ∂_f f⟩ for e = f, else ⟨∂_e ∂_f f⟩)
+    M⁽ℓ⁺¹⁾ = r (J M⁽ℓ⁾ + ½ J'' : X⁽ℓ⁾)          J'' = ∂²⟨f⟩/∂G²   (likewise, four derivatives)
 
 The eleven tensors of the book are components of X, G1 and H1 of M. What each is, the two tables below say; that is all
 that is written per tensor. Everything else follows from the features (`finitewidth.flow.jets`).
@@ -95,7 +95,7 @@ def with_needed(names: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def component(e: Pair, g: Pair | None = None) -> Component | None:
-    """Which tensor X_{e,g} (or M_e) is; None where it vanishes, because some direction occurs an odd number of times."""
+    """Which tensor X_{e,g} (or M_e) is; None where it vanishes: where some direction occurs an odd number of times."""
     slots = (*e, *(g or ()))
     directions = "".join(d for d, _ in slots)
     if any(directions.count(r) % 2 for r in directions):

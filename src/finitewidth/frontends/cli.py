@@ -144,8 +144,9 @@ def critical(
 @app.command(
     help="K, Θ, V and the susceptibilities, layer by layer; with --order 1, all tensors of first order in 1/n."
     "\n\n"
-    "V is the four-point vertex of single inputs, the coefficient of 1/n. With --order 1 the tensors have an entry for every "
-    "four inputs (at most 16 of them); --json and --out give all, the table those of single inputs. With --x2, n_0 is the width of the first "
+    "V is the four-point vertex of single inputs, the coefficient of 1/n. With --order 1 the tensors have an entry "
+    "for every four inputs (at most 16 of them); --json and --out give all, the table those of single inputs. "
+    "With --x2, n_0 is the width of the first "
     "hidden layer (it matters to --init only). Learning rates λ_b and λ_W are 1 unless given.",
     help_epilogue=_examples(
         "finitewidth flow --activation tanh --depth 4 --width 64 --C-b 0.2 --C-W 1.3 --x2 1.1",
@@ -222,9 +223,9 @@ def verify(
     ] = "6000",
     widths: Annotated[str, option("Widths to extrapolate from. Default: 12,20,48.", metavar="N,N,N")] = "12,20,48",
     degree: Annotated[str, option("Degree of the fit in 1/n. Default: 2.", metavar="N")] = "2",
-    tensors: Annotated[str | None, option("Only these, with commas, such as V,A,G1. Default: all.", metavar="NAMES")] = (
-        None
-    ),
+    tensors: Annotated[
+        str | None, option("Only these, with commas, such as V,A,G1. Default: all.", metavar="NAMES")
+    ] = (None),
     seed: Annotated[str, option("Seed of the networks. Default: 0.", metavar="N")] = "0",
     json: AsJson = False,
 ) -> int:

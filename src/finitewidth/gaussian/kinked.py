@@ -1,12 +1,12 @@
 r"""Averages over every pair and quartet of a few inputs where σ has kinks: almost everywhere, and with the deltas.
 
-The derivative of σ in the sense of distributions is its almost-everywhere derivative and, at every kink κ, deltas times the
-jumps there,
+The derivative of σ in the sense of distributions is its almost-everywhere derivative and, at every kink κ, deltas
+times the jumps there,
 
     ∂ⁱσ⁽ᵏ⁾ = σ⁽ᵏ⁺ⁱ⁾ + Σ_κ Σ_{m<i} [σ⁽ᵏ⁺ⁱ⁻¹⁻ᵐ⁾]_κ δ⁽ᵐ⁾(z − κ) ,
 
-and a delta in one input of a pair leaves an integral over the other: (−∂_a)ᵐ of the joint density at z_a = κ, which is a
-Hermite polynomial times the density.
+and a delta in one input of a pair leaves an integral over the other: (−∂_a)ᵐ of the joint density at z_a = κ, which is
+a Hermite polynomial times the density.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -51,8 +51,8 @@ def kinked_quartets(activation: Activation, K: np.ndarray, wanted: Sequence[Orde
 def kinked_pairs(activation: Activation, K: np.ndarray, wanted: Sequence[PairKey]) -> dict[PairKey, np.ndarray]:
     """⟨∂ⁱσ⁽ᵏ⁾_a ∂ʲσ⁽ˡ⁾_b⟩ by (k, i, l, j), ∂ with deltas: values and errors, shape (2, N, N).
 
-    At equal and at collinear inputs, z_b = c z_a, only the derivative of the product along the line exists. It is shared
-    among the terms of ∂ⁿ = (∂_a + c ∂_b)ⁿ evenly.
+    At equal and at collinear inputs, z_b = c z_a, only the derivative of the product along the line exists. It is
+    shared among the terms of ∂ⁿ = (∂_a + c ∂_b)ⁿ evenly.
     """
     N = len(K)
     found = {key: np.zeros((2, N, N)) for key in wanted}
@@ -102,9 +102,7 @@ def _products(activation: Activation, keys: Sequence[Key]) -> Callable[..., np.n
 
     def products(*z: np.ndarray) -> np.ndarray:
         d = [dict(zip(orders, activation.evaluate(np.asarray(each), orders), strict=True)) for each in z]
-        return np.stack(
-            [np.prod([d[i][k] for i, each in enumerate(key) for k in each], axis=0) for key in keys]
-        )
+        return np.stack([np.prod([d[i][k] for i, each in enumerate(key) for k in each], axis=0) for key in keys])
 
     return products
 
@@ -194,7 +192,7 @@ def _delta_times(activation: Activation, K: np.ndarray, kink: float, m: int, ord
 
 
 def hermite(K: np.ndarray, orders: tuple[int, int], za: np.ndarray, zb: np.ndarray) -> np.ndarray:
-    """H_{mq} with ∂_aᵐ ∂_b^q p = (−1)^{m+q} H_{mq} p for the density p of N(0, K): by H_{+a} = y_a H − Σ K⁻¹_{ab} ∂H/∂y_b."""
+    """H_{mq} with ∂_aᵐ ∂_b^q p = (−1)^{m+q} H_{mq} p, p the density of N(0, K): H_{+a} = y_a H − Σ_b K⁻¹_ab ∂H/∂y_b."""
     inverse = np.linalg.inv(K)
     y = inverse[0, 0] * za + inverse[0, 1] * zb, inverse[1, 0] * za + inverse[1, 1] * zb
 

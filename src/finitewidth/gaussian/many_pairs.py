@@ -1,10 +1,11 @@
 r"""⟨∂ⁱσ⁽ᵏ⁾_a ∂ʲσ⁽ˡ⁾_b⟩ for every pair of many inputs, ∂ with the deltas of kinks.
 
-Smooth σ: Hermite polynomials (`mehler`). Piecewise linear σ = αz + β|z| (ReLU and its kind): in closed form, since σ⁽ᵏ⁾ for k ≥ 2
-is zero almost everywhere, and ∂ⁿσ depends on n alone,
+Smooth σ: Hermite polynomials (`mehler`). Piecewise linear σ = αz + β|z| (ReLU and its kind): in closed form, since
+σ⁽ᵏ⁾ for k ≥ 2 is zero almost everywhere, and ∂ⁿσ depends on n alone,
 
     ⟨σσ⟩ = α²K_ab + (2β²/π) √(ab) (√(1−ρ²) + ρ asin ρ) ,    ⟨∂σ ∂σ⟩ = α² + (2β²/π) asin ρ ,
-    ⟨∂²σ_a σ_b⟩ = (2β²/π) √(b/a) √(1−ρ²) ,    ⟨∂²σ ∂²σ⟩ = (2β²/π)/√(ab(1−ρ²)) ,    ⟨∂³σ_a ∂σ_b⟩ = −(ρ/a) (2β²/π)/√(1−ρ²) ,
+    ⟨∂²σ_a σ_b⟩ = (2β²/π) √(b/a) √(1−ρ²) ,
+    ⟨∂²σ ∂²σ⟩ = (2β²/π)/√(ab(1−ρ²)) ,    ⟨∂³σ_a ∂σ_b⟩ = −(ρ/a) (2β²/π)/√(1−ρ²) ,
 
 the last line being derivatives of the line above it by K_aa and K_ab (Price's theorem).
 """
@@ -41,8 +42,8 @@ def many_pairs(activation: Activation, K: np.ndarray, wanted: Sequence[PairKey])
         return {key: found[total] for key, total in totals.items()}
     if not is_piecewise_linear(activation):
         raise InputError(
-            f"`activation` {activation.name} has kinks and is not piecewise linear; for many inputs use a smooth one, ReLU or its "
-            "kind, for up to 16 inputs fw.flow(net, x, order=1)"
+            f"`activation` {activation.name} has kinks and is not piecewise linear; for many inputs use a smooth one "
+            "or ReLU and its kind, for up to 16 inputs fw.flow(net, x, order=1)"
         )
     return {key: _piecewise_linear(activation, K, key) for key in wanted}
 

@@ -4,8 +4,8 @@ With orthonormal Hermite polynomials h_n and standard normal u, v of correlation
 
     ⟨f(z_a) g(z_b)⟩ = Σ_n f_n(K_aa) g_n(K_bb) ρⁿ ,      f_n(K) = ⟨f(√K u) h_n(u)⟩ .
 
-Coefficients cost one integral for an input, a pair one product for each n. For σ analytic within a distance d of the real
-axis (tanh: π/2) f_n falls as e^{−d√(n/K)}, and what is left out as its square.
+Coefficients cost one integral for an input, a pair one product for each n. For σ analytic within a distance d of the
+real axis (tanh: π/2) f_n falls as e^{−d√(n/K)}, and what is left out as its square.
 """
 
 from collections.abc import Sequence

@@ -53,9 +53,7 @@ def single_input_products(activation: Activation, K: np.ndarray, wanted: tuple[P
 
 
 def _by_quadrature(activation: Activation, K: np.ndarray, wanted: tuple[Product, ...]) -> Estimate:
-    parts = [
-        _few_by_quadrature(activation, K, wanted[i : i + _AT_A_TIME]) for i in range(0, len(wanted), _AT_A_TIME)
-    ]
+    parts = [_few_by_quadrature(activation, K, wanted[i : i + _AT_A_TIME]) for i in range(0, len(wanted), _AT_A_TIME)]
     return Estimate(np.concatenate([p.value for p in parts]), np.concatenate([p.error for p in parts]), "line")
 
 

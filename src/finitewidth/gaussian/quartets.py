@@ -1,7 +1,8 @@
 r"""Averages over every pair and every quartet of a few inputs, with derivatives that see the jumps of σ.
 
-⟨∂ⁱσ⁽ᵏ⁾_a ∂ʲσ⁽ˡ⁾_b⟩ and ⟨σ⁽ⁱ⁾_a σ⁽ʲ⁾_b σ⁽ᵏ⁾_c σ⁽ˡ⁾_d⟩, where σ⁽ᵏ⁾ is the almost-everywhere derivative and ∂ the derivative in the sense of
-distributions. For smooth σ they are the same, and lattices do it all (`subsets`); else see `kinked`.
+⟨∂ⁱσ⁽ᵏ⁾_a ∂ʲσ⁽ˡ⁾_b⟩ and ⟨σ⁽ⁱ⁾_a σ⁽ʲ⁾_b σ⁽ᵏ⁾_c σ⁽ˡ⁾_d⟩, where σ⁽ᵏ⁾ is the almost-everywhere derivative and ∂ the
+derivative in the sense of distributions. For smooth σ they are the same, and lattices do it all (`subsets`); else see
+`kinked`.
 """
 
 from collections.abc import Sequence

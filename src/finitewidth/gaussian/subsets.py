@@ -1,11 +1,11 @@
 r"""⟨Π σ⁽ᵏ⁾⟩ over every pair and every quartet of inputs, for smooth σ: lattices in as many dimensions as inputs differ.
 
-An average over four inputs is an integral over the *distinct* ones among them. With z = L x, K = L Lᵀ and x on a lattice
-of spacing h, the trapezoid rule converges geometrically for analytic σ. What it gets wrong are the Fourier components of
-the integrand at the points of the dual lattice. Two lattices, the second shifted by half a cell in every direction,
-have them with opposite signs at the points with an odd sum of indices, and these are the nearest ones: their mean is free of
-them, their difference shows them. The next points are √2 times as far, so a relative difference δ leaves a relative
-error of the mean of at most about δ^√2 (for a Gaussian Fourier transform δ²).
+An average over four inputs is an integral over the *distinct* ones among them. With z = L x, K = L Lᵀ and x on a
+lattice of spacing h, the trapezoid rule converges geometrically for analytic σ. What it gets wrong are the Fourier
+components of the integrand at the points of the dual lattice. Two lattices, the second shifted by half a cell in every
+direction, have them with opposite signs at the points with an odd sum of indices, and these are the nearest ones:
+their mean is free of them, their difference shows them. The next points are √2 times as far, so a relative difference
+δ leaves a relative error of the mean of at most about δ^√2 (for a Gaussian Fourier transform δ²).
 
 For a subset of inputs, products over the left half of the slots times products over the right half are one matrix
 product over the nodes, which holds the averages of all orders of derivatives at once.
@@ -110,7 +110,8 @@ def _assignments(
 def _tables(
     activation: Activation, K: np.ndarray, subsets: np.ndarray, orders: Orders, slots: int, wanted: tuple[Orders, ...]
 ) -> np.ndarray:
-    """For each subset, the matrix products of its patterns: values and errors, (2, subsets, patterns, *(orders,) * slots).
+    """For each subset, the matrix products of its patterns: values and errors, (2, subsets, patterns, *(orders,) *
+    slots).
 
     The spacing is tried on the three subsets whose inputs are most alike: there the integrand changes fastest.
     """

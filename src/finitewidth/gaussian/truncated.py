@@ -5,8 +5,9 @@ With r = max(z, 0), r⁰ the step, integration by parts lowers the powers (Talli
     ⟨Π r_k^{p_k}⟩ = Σ_j K_ij { q_j ⟨Π r_k^{q_k − δ_jk}⟩        if q_j ≥ 1
                              { ⟨δ(z_j) Π_{k≠j} r_k^{q_k}⟩       if q_j = 0, an average over the others, given z_j = 0 ,
 
-until only steps are left: ⟨step⟩ = ½, ⟨step step⟩ = ¼ + asin ρ/2π, three of them the sum of three such terms, and four one
-integral over an angle (Plackett 1954). Every piecewise polynomial with its kink at 0 is a sum of powers of r(z) and r(−z).
+until only steps are left: ⟨step⟩ = ½, ⟨step step⟩ = ¼ + asin ρ/2π, three of them the sum of three such terms, and four
+one integral over an angle (Plackett 1954). Every piecewise polynomial with its kink at 0 is a sum of powers of r(z)
+and r(−z).
 """
 
 from collections.abc import Sequence
@@ -56,7 +57,10 @@ def _averages(activation: Activation, K: np.ndarray, keys: Sequence[Key], nodes:
     for row, key in zip(found, keys, strict=True):
         for moments in by_side:
             # the pieces as polynomials in |z|
-            each = [_in_modulus(activation.pieces[int(s > 0)], s, orders) for s, orders in zip(moments.signs, key, strict=True)]
+            each = [
+                _in_modulus(activation.pieces[int(s > 0)], s, orders)
+                for s, orders in zip(moments.signs, key, strict=True)
+            ]
             for powers in product(*(np.flatnonzero(c) for c in each)):
                 coefficient = np.prod([c[p] for c, p in zip(each, powers, strict=True)])
                 row += coefficient * moments(tuple(int(p) for p in powers))
@@ -134,7 +138,9 @@ def orthant(K: np.ndarray, nodes: int = _NODES[0]) -> np.ndarray:
     for i, j in zip(*upper, strict=True):
         end = np.arcsin(rho[:, i, j])
         theta = 0.5 * end[:, None] * (1 + x)
-        t = np.divide(np.sin(theta), rho[:, i, j, None], out=0.5 * (1 + x) * np.ones_like(theta), where=end[:, None] != 0)
+        t = np.divide(
+            np.sin(theta), rho[:, i, j, None], out=0.5 * (1 + x) * np.ones_like(theta), where=end[:, None] != 0
+        )
         path = np.where(np.eye(4, dtype=bool), 1.0, t[..., None, None] * rho[:, None])
         others = conditioned(path.reshape(-1, 4, 4), (int(i), int(j)))
         total += 0.5 * end * (orthant(others).reshape(theta.shape) @ w) / (2 * np.pi)
