@@ -8,6 +8,7 @@ once.
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations, product
+from typing import Any
 
 import numpy as np
 
@@ -96,9 +97,9 @@ def _fill_diagonal(activation: Activation, K: np.ndarray, found: dict[Orders, np
     wanted = tuple(sorted({Product(tuple(sorted(orders))) for orders in found}))
     value, error, _ = single_input_products(activation, np.diag(K), wanted)
     for orders, array in found.items():
-        at = [np.arange(len(K))] * len(orders)
+        diagonal: Any = (slice(None), *[np.arange(len(K))] * len(orders))
         i = wanted.index(Product(tuple(sorted(orders))))
-        array[:, *at] = np.stack([value[i], error[i]])
+        array[diagonal] = np.stack([value[i], error[i]])
 
 
 def _halves(wanted: Sequence[Orders]) -> tuple[Orders, ...]:
