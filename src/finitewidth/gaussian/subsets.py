@@ -1,48 +1,26 @@
-r"""⟨Π σ⁽ᵏ⁾⟩ over every pair and every quartet of inputs, for smooth σ: lattices in as many dimensions as inputs differ.
+r"""⟨Π σ⁽ᵏ⁾⟩ over every pair and every quartet of inputs, for smooth σ.
 
-An average over four inputs is an integral over the *distinct* ones among them. With z = L x, K = L Lᵀ and x on a
-lattice of spacing h, the trapezoid rule converges geometrically for analytic σ. What it gets wrong are the Fourier
-components of the integrand at the points of the dual lattice. Two lattices, the second shifted by half a cell in every
-direction, have them with opposite signs at the points with an odd sum of indices, and these are the nearest ones:
-their mean is free of them, their difference shows them. The next points are √2 times as far, so a relative difference
-δ leaves a relative error of the mean of at most about δ^√2 (for a Gaussian Fourier transform δ²).
-
-For a subset of inputs, products over the left half of the slots times products over the right half are one matrix
-product over the nodes, which holds the averages of all orders of derivatives at once.
+An average over four slots is an integral over the *distinct* inputs among them: one is a line, two are a plane with a
+lattice on it (`planes`), three or four are two planes, joined by their canonical correlations (`canonical`). Always the
+products over two slots are the left and the right factor of a matrix product, which holds all orders of derivatives at
+once.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, reduce
 from itertools import combinations, product
-from os import cpu_count
 from typing import Any
-from weakref import WeakKeyDictionary
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from finitewidth.activations import Activation
-from finitewidth.errors import InputError
-from finitewidth.gaussian.factor import factor
+from finitewidth.gaussian.canonical import averages_of_quartets, canonical_correlations
+from finitewidth.gaussian.planes import Lattices, derivatives_on, mean_of_lattices, reach, spacing
 from finitewidth.gaussian.products import Product, single_input_products
-from finitewidth.precision import float64
 
 Orders = tuple[int, ...]
 Pattern = tuple[tuple[int, ...], tuple[int, ...]]
 """Positions within the subset of the inputs on the left and on the right of the matrix product."""
 
-_PORTION = 2048
-_MOST_NODES = 40_000_000
-_SPACINGS = tuple(0.95 * 0.87**i for i in range(24))
-_BALL = {1: 1.0, 2: 0.785, 3: 0.524, 4: 0.308}  # of a cube
-# By dimension: the relative error of one lattice on a line that the first spacing is chosen for, the relative error of
-# the mean beyond which it is refined, and the relative weight beyond which the Gaussian's tail is cut off.
-_START = {2: 1e-8, 3: 1e-4, 4: 3e-3}
-_GOAL = {2: 1e-12, 3: 1e-8, 4: 1e-7}
-_TAIL = {2: 1e-15, 3: 1e-11, 4: 1e-9}
-_EXPONENT = 1.4
 # (slots, distinct inputs) -> the matrix products that hold all averages
 _PATTERNS: dict[tuple[int, int], tuple[Pattern, ...]] = {
     (2, 2): (((0,), (1,)),),
@@ -50,7 +28,7 @@ _PATTERNS: dict[tuple[int, int], tuple[Pattern, ...]] = {
     (4, 3): (((0, 0), (1, 2)), ((1, 1), (0, 2)), ((2, 2), (0, 1))),
     (4, 4): (((0, 1), (2, 3)),),
 }
-_programs: "WeakKeyDictionary[Activation, dict[Any, Any]]" = WeakKeyDictionary()
+_SPLITS = np.array([[0, 1, 2, 3], [0, 2, 1, 3], [0, 3, 1, 2]])
 
 
 def averages_of_subsets(activation: Activation, K: np.ndarray, wanted: Sequence[Orders]) -> dict[Orders, np.ndarray]:
@@ -69,24 +47,76 @@ def averages_of_subsets(activation: Activation, K: np.ndarray, wanted: Sequence[
     """
     slots, N = len(wanted[0]), len(K)
     found = {orders: np.zeros((2, *(N,) * slots)) for orders in wanted}
-    _fill_diagonal(activation, K, found)
-    orders = tuple(sorted({k for each in wanted for k in each}))
-    for size in range(2, min(N, slots) + 1):
-        subsets = np.array(list(combinations(range(N), size)))
-        tables = _tables(activation, K, subsets, orders, slots, tuple(wanted))
-        for each, pattern, positions, assignment in _assignments(wanted, slots, size):
-            column = tuple(orders.index(each[slot]) for slot in positions)
-            where = tuple(subsets[:, i] for i in assignment)
-            found[each][(slice(None), *where)] = tables[(slice(None), slice(None), pattern, *column)]
+    wanted = [orders for orders in wanted if activation.parity == "none" or sum(orders) % 2 == 0]  # else zero
+    if not wanted:
+        return found
+    _fill_diagonal(activation, K, {orders: found[orders] for orders in wanted})
+    halves = _halves(wanted)
+    ascending = {tuple(sorted(orders)) for orders in wanted}
+    which = np.array(
+        [(i, j) for i, l in enumerate(halves) for j, r in enumerate(halves) if tuple(sorted(l + r)) in ascending]
+    ).T
+    needed = tuple(sorted({k for half in halves for k in half}))
+    variance = float(np.diag(K).max())
+    to = reach(activation, variance, needed, slots)
+    h = spacing(activation, variance, tuple(wanted), to)
+    if N > 1:
+        pairs = np.array(list(combinations(range(N), 2)))
+        _fill(found, wanted, halves, pairs, _on_planes(activation, K, pairs, halves, h, to))
+    if slots == 4 and N > 2:
+        subsets = [np.array(list(combinations(range(N), 3))), _well_split(K, np.array(list(combinations(range(N), 4))))]
+        quartets = [each[:, np.array([l + r for l, r in _PATTERNS[4, each.shape[1]]])] for each in subsets if len(each)]
+        every = np.concatenate([each.reshape(-1, 4) for each in quartets])
+        tables = averages_of_quartets(activation, K, every, halves, which, h, to)
+        at = 0
+        for each, those in zip(subsets, quartets, strict=False):
+            end = at + those.shape[0] * those.shape[1]
+            _fill(found, wanted, halves, each, tables[:, at:end].reshape(2, *those.shape[:2], *tables.shape[2:]))
+            at = end
     return found
+
+
+def _fill(
+    found: dict[Orders, np.ndarray],
+    wanted: Sequence[Orders],
+    halves: tuple[Orders, ...],
+    subsets: np.ndarray,
+    tables: np.ndarray,
+) -> None:
+    """From matrix products, shape (2, subsets, patterns, halves, halves), to every order of their inputs."""
+    slots = len(wanted[0])
+    for orders, pattern, positions, assignment in _assignments(wanted, slots, subsets.shape[1]):
+        left, right = (
+            halves.index(tuple(orders[slot] for slot in side))
+            for side in (positions[: slots // 2], positions[slots // 2 :])
+        )
+        found[orders][:, *subsets.T[list(assignment)]] = tables[:, :, pattern, left, right]
 
 
 def _fill_diagonal(activation: Activation, K: np.ndarray, found: dict[Orders, np.ndarray]) -> None:
     wanted = tuple(sorted({Product(tuple(sorted(orders))) for orders in found}))
     value, error, _ = single_input_products(activation, np.diag(K), wanted)
     for orders, array in found.items():
+        diagonal: Any = (slice(None), *[np.arange(len(K))] * len(orders))
         i = wanted.index(Product(tuple(sorted(orders))))
-        array[(slice(None), *(np.arange(len(K)),) * len(orders))] = np.stack([value[i], error[i]])
+        array[diagonal] = np.stack([value[i], error[i]])
+
+
+def _halves(wanted: Sequence[Orders]) -> tuple[Orders, ...]:
+    """The orders that one side of a matrix product can have: those of any half of the slots."""
+    size = len(wanted[0]) // 2
+    slots = [each for each in product(range(2 * size), repeat=size) if len(set(each)) == size]
+    return tuple(sorted({tuple(orders[slot] for slot in each) for orders in wanted for each in slots}))
+
+
+def _well_split(K: np.ndarray, subsets: np.ndarray) -> np.ndarray:
+    """The same subsets, ordered such that the planes of the first two and the last two inputs are least correlated."""
+    std = np.sqrt(np.diag(K))
+    rho = np.clip(K / np.outer(std, std), -1.0, 1.0)
+    if not len(subsets):
+        return subsets.reshape(0, 4)
+    s = np.stack([canonical_correlations(rho, subsets[:, split])[0][:, 0] for split in _SPLITS])
+    return np.take_along_axis(subsets, _SPLITS[np.argmin(s, axis=0)], axis=1)
 
 
 def _assignments(
@@ -107,145 +137,28 @@ def _assignments(
             yield orders, pattern, tuple(positions), assignment
 
 
-def _tables(
-    activation: Activation, K: np.ndarray, subsets: np.ndarray, orders: Orders, slots: int, wanted: tuple[Orders, ...]
+def _on_planes(
+    activation: Activation, K: np.ndarray, pairs: np.ndarray, halves: tuple[Orders, ...], h: float, reach: float
 ) -> np.ndarray:
-    """For each subset, the matrix products of its patterns: values and errors, (2, subsets, patterns, *(orders,) *
-    slots).
-
-    The spacing is tried on the three subsets whose inputs are most alike: there the integrand changes fastest.
-    """
-    size = subsets.shape[1]
-    factors = [factor(K[np.ix_(subset, subset)]) for subset in subsets]
-    ranks = np.array([L.shape[1] for L in factors])
-    found = np.zeros((2, len(subsets), len(_PATTERNS[slots, size]), *(len(orders),) * slots))
-    largest = float(np.diag(K).max())
-    for rank in map(int, np.unique(ranks)):
-        here = np.flatnonzero(ranks == rank)
-        L = np.stack([factors[i] for i in here])
-        alike = np.argsort([-np.linalg.norm(l, 2) for l in L])[:3]
-        program = _program(activation, orders, slots, size)
-        reach = _reach(activation, largest, orders, slots, _TAIL.get(rank, 1e-15))
-        for h in _spacings(activation, largest, wanted, rank, reach):
-            _, error, scale = _summed(program, L[alike], rank, h, reach)
-            if np.all(error <= _GOAL.get(rank, 1e-12) * scale):
-                break
-        else:
-            raise InputError(
-                f"averages over {rank} inputs at K = {largest:.4g} need more than {_MOST_NODES:.0e} nodes for "
-                f"{activation.name}; use smaller inputs, C_W or C_b, or fewer inputs"
+    """For each pair of inputs, products of its patterns: values and errors, (2, pairs, patterns, halves, halves)."""
+    lattices = Lattices.of(h, reach, activation.parity != "none")
+    weights = lattices.weights.reshape(2, -1)
+    orders = tuple(sorted({k for half in halves for k in half}))
+    patterns = _PATTERNS[2 * len(halves[0]), 2]
+    found = np.zeros((2, len(pairs), len(patterns), len(halves), len(halves)))
+    std = np.sqrt(np.diag(K))
+    for at, pair in enumerate(pairs):
+        rho = np.clip(K[pair[:1], pair[1:]] / np.prod(std[pair]), -1.0, 1.0)
+        d = derivatives_on(activation, std[pair][None], rho, orders, lattices).reshape(len(orders), 2, 2, -1)
+        sides = {
+            side: np.stack(
+                [np.prod([d[orders.index(k), j] for k, j in zip(half, side, strict=True)], 0) for half in halves], 1
             )
-        value, error, scale = _summed(program, L, rank, h, reach)
-        found[:, here] = np.stack([value, error + 4 * np.finfo(float).eps * scale]).reshape(
-            2, len(here), *found.shape[2:]
-        )
+            for side in {side for pattern in patterns for side in pattern}
+        }
+        squares = {side: np.einsum("lhm,lm->h", A * A, 0.5 * weights) for side, A in sides.items()}
+        for i, (left, right) in enumerate(patterns):
+            both = (sides[left] * weights[:, None]) @ sides[right].swapaxes(1, 2)
+            scale = np.sqrt(np.multiply.outer(squares[left], squares[right])) + np.finfo(float).tiny
+            found[:, at, i] = mean_of_lattices(both, scale)
     return found
-
-
-def _summed(
-    program: Any, factors: np.ndarray, rank: int, h: float, reach: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean of the two lattices, its error, and the root mean squares it is measured by: (subsets, patterns, n, n)."""
-    nodes, weights = _two_lattices(rank, h, reach)
-
-    def portion(L: np.ndarray) -> tuple[np.ndarray, ...]:
-        with float64():  # of this thread
-            return tuple(np.asarray(each) for each in program(L, nodes, weights))
-
-    threads = min(cpu_count() or 1, len(factors))
-    size = -(-len(factors) // threads)
-    padded = np.concatenate([factors, np.repeat(factors[-1:], size * threads - len(factors), axis=0)])
-    with ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(portion, np.split(padded, threads)))
-    one, other, scale = (np.concatenate(each)[: len(factors)] for each in zip(*found, strict=True))
-    apart = np.minimum(np.abs(one - other) / scale, 1.0)
-    return 0.5 * (one + other), scale * apart**_EXPONENT, scale
-
-
-def _program(activation: Activation, orders: Orders, slots: int, size: int) -> Any:
-    """(factors, nodes, weights) -> sums over both lattices, and √(⟨A²⟩⟨B²⟩) of the left and right products."""
-    programs = _programs.setdefault(activation, {})
-    if (orders, slots, size) in programs:
-        return programs[orders, slots, size]
-    derivatives = [activation.derivative(k) for k in orders]
-    patterns = _PATTERNS[slots, size]
-
-    def half(d: jax.Array, positions: tuple[int, ...]) -> jax.Array:
-        found = jnp.ones((1, d.shape[-1]))
-        for i in positions:
-            found = (found[:, None] * d[:, i]).reshape(-1, d.shape[-1])
-        return found
-
-    def of_subset(L: jax.Array, nodes: jax.Array, weights: jax.Array) -> tuple[jax.Array, ...]:
-        def add(total: jax.Array, portion: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-            x, w = portion
-            z = L @ x
-            d = jnp.stack([jnp.broadcast_to(f(z), z.shape) for f in derivatives])
-            halves = [(half(d, left), half(d, right)) for left, right in patterns]
-            sums = jnp.stack([(A * w) @ B.T for A, B in halves])
-            squares = jnp.stack([jnp.outer((A * A) @ w, (B * B) @ w) for A, B in halves])
-            return total + jnp.stack([sums, squares]), None
-
-        n = len(orders) ** (slots // 2)
-        both = [jax.lax.scan(add, jnp.zeros((2, len(patterns), n, n)), each)[0] for each in zip(nodes, weights)]
-        return both[0][0], both[1][0], jnp.sqrt(both[0][1]) + jnp.finfo(float).tiny
-
-    programs[orders, slots, size] = jax.jit(
-        lambda factors, nodes, weights: jax.lax.map(lambda L: of_subset(L, nodes, weights), factors)
-    )
-    return programs[orders, slots, size]
-
-
-@lru_cache(maxsize=8)
-def _two_lattices(rank: int, h: float, reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes, shape (2, portions, rank, _PORTION), and weights of the lattice and of the shifted one.
-
-    The number of portions is a power of two: few shapes are ever compiled.
-    """
-    n = int(np.ceil(reach / h)) + 1
-    found = []
-    for shift in (0.0, 0.5):
-        x = h * (np.arange(-n, n + 1) + shift)
-        squares = reduce(np.add.outer, [x * x] * rank)
-        found.append(x[np.stack(np.nonzero(squares <= reach * reach))])
-    portions = 1 << max(0, int(np.ceil(np.log2(max(x.shape[1] for x in found) / _PORTION))))
-    nodes, weights = np.zeros((2, rank, portions * _PORTION)), np.zeros((2, portions * _PORTION))
-    for i, x in enumerate(found):
-        nodes[i, :, : x.shape[1]] = x
-        weights[i, : x.shape[1]] = (h / np.sqrt(2 * np.pi)) ** rank * np.exp(-0.5 * (x * x).sum(0))
-    nodes = nodes.reshape(2, rank, portions, _PORTION).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(nodes), weights.reshape(2, portions, _PORTION)
-
-
-def _spacings(
-    activation: Activation, variance: float, wanted: tuple[Orders, ...], rank: int, reach: float
-) -> Iterator[float]:
-    """Spacings to try: from the first that gives these averages of a single input roughly, to the finest affordable."""
-    keys = tuple(sorted({Product(tuple(sorted(orders))) for orders in wanted}))
-    exact = single_input_products(activation, np.array([variance]), keys).value[:, 0]
-    orders = tuple(sorted({k for key in keys for k in key.orders}))
-    n = np.arange(-np.ceil(reach / _SPACINGS[-1]), np.ceil(reach / _SPACINGS[-1]) + 1)
-    is_enough = False
-    for h in _SPACINGS:
-        if _BALL[rank] * (2 * reach / h) ** rank > _MOST_NODES:
-            return
-        if not is_enough:
-            x = h * n[np.abs(n) * h <= reach + h]
-            d = dict(zip(orders, activation.evaluate(np.sqrt(variance) * x, orders), strict=True))
-            rows = np.stack([np.prod([d[k] for k in key.orders], axis=0) for key in keys])
-            weight = h / np.sqrt(2 * np.pi) * np.exp(-0.5 * x * x)
-            is_enough = bool(np.all(np.abs(rows @ weight - exact) <= _START.get(rank, 1e-9) * (np.abs(rows) @ weight)))
-        if is_enough:
-            yield h
-
-
-def _reach(activation: Activation, variance: float, orders: Orders, slots: int, negligible: float) -> float:
-    """Standard deviations beyond which no product of `slots` derivatives has a relative weight above `negligible`."""
-    r = np.arange(0.25, 38.0, 0.25)
-    x = np.concatenate([-r[::-1], r])
-    with np.errstate(over="ignore", invalid="ignore"):
-        size = np.abs(activation.evaluate(np.sqrt(variance) * x, orders)).max(0) ** slots
-        weight = np.nan_to_num(size, nan=np.inf) * np.exp(-0.5 * x * x) * np.abs(x) ** 3
-    if not np.all(np.isfinite(weight)):
-        raise InputError(f"{activation.name} overflows where a Gaussian of variance {variance:.4g} still has weight")
-    return float(np.abs(x[weight > negligible * weight.max()]).max() + 0.25)
