@@ -144,8 +144,8 @@ def verify(
         net: the network; of its widths, only the ratios matter.
         x: inputs, shape (N, n_in), N ≤ 16. Costs grow fast with N: two or three show everything.
         n_networks: how many networks of each width have second and third derivatives taken, at least 200. For what
-            needs first derivatives only 10 times as many are drawn, for what needs none 16 times as many. Errors fall as
-            1/√n_networks.
+            needs first derivatives only 10 times as many are drawn, for what needs none 16 times as many. Errors fall
+            as 1/√n_networks.
         widths: of the last hidden layer, more than `degree`; the others keep their ratios to it.
         degree: of the fit in 1/n. What it leaves out is of order n^−(degree+1) of the widths. Networks of depth 2 need
             no fit: their averages are those of first order at every width, and degree 0 gives the smallest errors.
