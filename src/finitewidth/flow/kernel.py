@@ -14,6 +14,7 @@ import xarray as xr
 from finitewidth.architecture import MLP, whole_number
 from finitewidth.data import check_inputs
 from finitewidth.errors import InputError
+from finitewidth.flow.error_bounds import relative_errors
 from finitewidth.flow.line import LineFlow, line_flow
 from finitewidth.flow.pairs import Progress, pair_flow
 from finitewidth.gaussian.tables import is_discontinuous
@@ -68,23 +69,8 @@ def flow(
     _check_memory(len(x), len(kept))
     line = line_flow(net, np.einsum("ai,ai->a", x, x) / x.shape[1])
     K, Theta, pair_errors = pair_flow(net, x, line, kept, progress)
-    errors = _relative_errors(line, pair_errors)
+    errors = relative_errors(net, line, pair_errors, x.shape[1])
     return _dataset(net, line, (K, Theta), errors, kept, tensors)
-
-
-def _relative_errors(line: LineFlow, pair_errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds on the relative errors of K and Θ (relative to √(K_aa K_bb)) at every layer, shape (L,) each.
-
-    Each layer adds the error of its averages, and passes on what it was given, amplified by at most its steepest slope.
-    Θ is a sum of positive terms, of which C_W⟨σ'σ'⟩Θ inherits the errors of K (through ⟨σ'σ'⟩) and of Θ.
-    """
-    eps = np.finfo(float).eps
-    K, Theta = np.full(len(line.K), 4 * eps), np.full(len(line.K), 4 * eps)
-    for layer in range(1, len(K)):
-        own = max(pair_errors[layer - 1], line.moment_error[layer - 1]) + 2 * eps
-        K[layer] = own + line.steepest[layer] * K[layer - 1]
-        Theta[layer] = max(K[layer], Theta[layer - 1] + own + 2 * K[layer - 1])
-    return K, Theta
 
 
 def _dataset(
