@@ -18,7 +18,7 @@ from numpy.polynomial import chebyshev
 
 from finitewidth.activations import Activation
 from finitewidth.gaussian.closed_forms import FORMS, PairAverages, PairForm, angle
-from finitewidth.gaussian.piecewise import is_piecewise_quadratic, piecewise_quadratic
+from finitewidth.gaussian.piecewise import Pieces, is_piecewise_quadratic, piecewise_quadratic
 from finitewidth.gaussian.plane import direct_pairs
 from finitewidth.gaussian.polar import one_blas_thread
 from finitewidth.gaussian.tables import NotTabulable, PairTable, chebyshev_nodes, pair_table
@@ -321,12 +321,21 @@ class PiecewiseMap(ClosedFormMap):
         super().__init__(_piecewise(activation.kinks, activation.pieces), K, tiles)
         # ⟨σσ⟩ of a bounded σ is a difference of terms of the size of K
         edges = 8 * np.finfo(float).eps * (1 + (K / moments[:, 0]).max(axis=1))
-        self.errors = MapErrors(2e-12 + edges, edges, 2e-12 + edges)
+        errors = 2e-12 + edges + _cancelling_errors(activation, K, moments)
+        self.errors = MapErrors(errors, edges, errors)
         if self.errors.averages.max() > _PIECEWISE_TOLERANCE:
             raise NotTabulable(f"{activation.name} at K = {K.max():.3g}")
 
 
 _PIECEWISE_TOLERANCE = 2e-11
+
+
+def _cancelling_errors(activation: Activation, K: np.ndarray, moments: np.ndarray) -> np.ndarray:
+    """Rounding of the terms of the integral, J¹J¹ and K J²J², which cancel where the pieces are short against √K."""
+    assert activation.pieces is not None
+    jumps = np.abs(Pieces(activation.kinks, activation.pieces).jumps).sum(axis=1)
+    size = (jumps[1] ** 2 + K * jumps[2] ** 2) / (2 * np.pi)
+    return np.finfo(float).eps * np.maximum(K * size / moments[:, 0], size / moments[:, 1]).max(axis=1)
 
 
 @cache

@@ -243,11 +243,13 @@ class PairTable:
                 f"the table of {activation.name} is only good to {seen.max():.1e} "
                 f"for K in [{K.min():.3g}, {K.max():.3g}]"
             )
-        m, s = line_moments(activation, K).value[:2]
+        moments = line_moments(activation, K)
+        m, s = moments.value[:2]
+        floor = _ROUNDING + float(np.max(moments.error[:2] / moments.value[:2]))  # of what the averages are divided by
         left_out = np.abs(values[:, :, kept:]).sum(axis=(2, 3, 4)).max(0) + sum(_unseen(values, n) for n in (2, 3, 4))
-        self.error = _ROUNDING + float(np.max(2 * seen[:2] + left_out * [np.max(K * s / m), 1.0]))
+        self.error = floor + float(np.max(2 * seen[:2] + left_out * [np.max(K * s / m), 1.0]))
         edges = self.collinear[:, None]
-        self.collinear_error = _ROUNDING + float(2 * seen[2] + _unseen(edges, 2)[0] + _unseen(edges, 3)[0])
+        self.collinear_error = floor + float(2 * seen[2] + _unseen(edges, 2)[0] + _unseen(edges, 3)[0])
 
     def _resolve_correlation(self) -> tuple[Coordinate, int]:
         """The coordinate that needs the fewest terms at both ends of the window, and how many."""
