@@ -225,7 +225,8 @@ def test_opposite_inputs_are_as_good_as_equal_ones(name: str, bias: float, seed:
         off = np.abs(np.abs(flow[kernel].values) - np.abs(other[kernel].values)).max((1, 2))
         assert np.all(off <= flow[f"{kernel}_error"].values + other[f"{kernel}_error"].values)
         same = [[0, 1], [1, 0]]
-        np.testing.assert_array_equal(np.abs(other[kernel].values[:, *same]), np.abs(flow[kernel].values[:, *same]))
+        one, two = (np.abs(f[kernel].values[:, *same]) for f in (flow, other))
+        np.testing.assert_allclose(one, two, rtol=1e-13)
 
 
 # --- pairs that nearly coincide, tiles, options ---
@@ -249,7 +250,8 @@ def test_error_of_near_neighbours_is_honest(known: bool, apart: float) -> None:
         for layer in range(4):
             for kernel, exact in (("K", K), ("Theta", Theta)):
                 off = max(abs(mpf(float(flow[kernel].values[layer][p])) - exact[p]) for p in pairs)
-                assert off <= flow[f"{kernel}_error"].values[layer], (kernel, layer)
+                stated = flow[f"{kernel}_error"].values[layer]
+                assert off <= stated <= 1e-10 * np.abs(flow[kernel].values[layer]).max(), (kernel, layer)
             size = {(i, j): mp.sqrt(K[i, i] * K[j, j]) for i, j in pairs}
             angle = {p: mp.acos(min(mpf(1), max(mpf(-1), K[p] / size[p]))) for p in pairs}
             F = {p: size[p] * (mp.sin(t) + (mp.pi - t) * mp.cos(t)) / (2 * mp.pi) for p, t in angle.items()}
