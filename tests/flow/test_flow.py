@@ -94,6 +94,13 @@ def test_hyperparameters_by_layer() -> None:
         np.testing.assert_allclose(flow.Theta[layer], Theta, rtol=1e-7)
 
 
+def test_susceptibilities_are_those_of_the_step_that_follows() -> None:
+    """χ∥ = χ⊥ = C_W/2 of ReLU, with the C_W of the next layer; the last layer's with its own."""
+    flow = fw.flow(fw.MLP("relu", depth=4, C_W=[1.0, 2.0, 3.0, 5.0]), ONE)
+    for name in ("chi_parallel", "chi_perp"):
+        np.testing.assert_allclose(flow[name][:, 0], [1.0, 1.5, 2.5, 2.5], rtol=1e-14)
+
+
 # --- real networks ---
 
 
