@@ -3,23 +3,44 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from finitewidth.architecture import MLP
 from finitewidth.flow.line import LineFlow, collinear_spread
-from finitewidth.flow.tiles import FirstLayer, LayerConstants, compiled_tile, each_tile, run_tile_directly, tile_size
-from finitewidth.gaussian.pair_maps import DirectMap, PairMap, pair_map
+from finitewidth.flow.tiles import (
+    FirstLayer,
+    LayerConstants,
+    Symmetries,
+    compiled_tile,
+    each_tile,
+    run_tile_directly,
+    tile_size,
+)
+from finitewidth.gaussian.pair_maps import DirectMap, MapErrors, PairMap, pair_map
 
 Progress = Callable[[int, int], None]
 RunTile = Callable[[int, int, FirstLayer], tuple[np.ndarray, np.ndarray, np.ndarray]]
-_NEARLY_COLLINEAR = 1e-5  # below this w = 1 − |ρ|, an inner product has lost eleven of its digits
+NEARLY_COLLINEAR = 1e-5  # below this w = 1 − |ρ|, an inner product has lost eleven of its digits
+
+
+class PairErrors(NamedTuple):
+    """What the errors of the pairs come from.
+
+    Attributes
+        averages: what the averages of each layer but the last are good to.
+        closest: the smallest complement w = 1 − |ρ| at each layer whose error is absolute, shape (L,).
+    """
+
+    averages: MapErrors
+    closest: np.ndarray
 
 
 def pair_flow(
     net: MLP, x: np.ndarray, line: LineFlow, kept: Sequence[int], progress: Progress | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """K and Θ of all pairs at the kept layers, shape (layers, N, N), and relative errors of each layer's averages."""
+) -> tuple[np.ndarray, np.ndarray, PairErrors]:
+    """K and Θ of all pairs at the kept layers, shape (layers, N, N), and what their errors come from."""
     tiling = Tiling.by_kernel(line.K[0])
     averages = pair_map(net.activation, line.K[:-1], line.moments[:-1], tiling.tiles)
     keep = list(kept) != [net.depth]
@@ -29,13 +50,15 @@ def pair_flow(
     else:
         run = _compiled(averages, net, line, tiling, keep=keep)
     samples = [x[tile] for tile in tiling.tiles]
+    smallest: list[np.ndarray] = []
 
     def work(i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
         inner, known = samples[i] @ samples[j].T / x.shape[1], tiling.known_complements(i, j)
         K, Theta, closest = run(i, j, FirstLayer(inner, known))
-        if closest < _NEARLY_COLLINEAR:
+        if closest[0] < NEARLY_COLLINEAR:
             refined = nearly_collinear(samples[i], samples[j], net.per_layer("C_b")[0], net.per_layer("C_W")[0])
-            K, Theta, _ = run(i, j, FirstLayer(inner, np.where(known >= 0, known, refined)))
+            K, Theta, closest = run(i, j, FirstLayer(inner, np.where(known >= 0, known, refined)))
+        smallest.append(closest)
         return K[picked], Theta[picked]
 
     K, Theta = np.empty((2, len(kept), len(x), len(x)))
@@ -44,7 +67,7 @@ def pair_flow(
             tiling.place(part, whole, i, j)
     for whole, diagonal in ((K, line.K), (Theta, line.Theta)):
         whole[:, np.arange(len(x)), np.arange(len(x))] = diagonal[np.array(kept) - 1]
-    return K, Theta, averages.errors
+    return K, Theta, PairErrors(averages.errors, np.min(smallest, axis=0))
 
 
 @dataclass(frozen=True)
@@ -87,11 +110,11 @@ def _compiled(averages: PairMap, net: MLP, line: LineFlow, tiling: Tiling, *, ke
     kernels, sides = zip(*((line.K[:, tile], averages.tile(i)) for i, tile in enumerate(tiling.tiles)), strict=True)
     turns = collinear_spread(net, line)
     spreads = [turns[:, tile] for tile in tiling.tiles]
-    shared, hyper, homogeneous = averages.layers(), _layer_constants(net), _scale_invariance(net)
+    shared, hyper, known = averages.layers(), _layer_constants(net), _symmetries(net)
 
     def run(i: int, j: int, first: FirstLayer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         K, pair, spread = (kernels[i], kernels[j]), (sides[i], sides[j]), (spreads[i], spreads[j])
-        found = compiled_tile(averages.function, first, K, shared, pair, spread, hyper, homogeneous, keep=keep)
+        found = compiled_tile(averages.function, first, K, shared, pair, spread, hyper, known, keep=keep)
         return np.asarray(found[0]), np.asarray(found[1]), np.asarray(found[2])
 
     return run
@@ -99,14 +122,14 @@ def _compiled(averages: PairMap, net: MLP, line: LineFlow, tiling: Tiling, *, ke
 
 def _directly(averages: DirectMap, net: MLP, line: LineFlow, tiling: Tiling, *, keep: bool) -> RunTile:
     """Tiles through plain quadrature."""
-    kernels, hyper = [line.K[:, tile] for tile in tiling.tiles], _layer_constants(net)
+    kernels, hyper, known = [line.K[:, tile] for tile in tiling.tiles], _layer_constants(net), _symmetries(net)
     turns = collinear_spread(net, line)
     spreads = [turns[:, tile] for tile in tiling.tiles]
 
     def run(i: int, j: int, first: FirstLayer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         of_these = partial(averages.averages, first=i, second=j)
         K, Theta, closest = run_tile_directly(
-            of_these, first, (kernels[i], kernels[j]), (spreads[i], spreads[j]), hyper
+            of_these, first, (kernels[i], kernels[j]), (spreads[i], spreads[j]), hyper, known
         )
         return (K, Theta, closest) if keep else (K[-1:], Theta[-1:], closest)
 
@@ -122,7 +145,7 @@ def nearly_collinear(x: np.ndarray, y: np.ndarray, C_b: float, C_W: float) -> np
     u, v = (p / np.linalg.norm(p, axis=1, keepdims=True) for p in (u, v))
     rho = u @ v.T
     w = np.full(rho.shape, -1.0)
-    rows, columns = np.nonzero(1.0 - np.abs(rho) < _NEARLY_COLLINEAR)
+    rows, columns = np.nonzero(1.0 - np.abs(rho) < NEARLY_COLLINEAR)
     for start in range(0, len(rows), 4096):
         r, c = rows[start : start + 4096], columns[start : start + 4096]
         w[r, c] = 0.5 * np.sum((u[r] - np.sign(rho[r, c])[:, None] * v[c]) ** 2, axis=1)
@@ -133,7 +156,7 @@ def _layer_constants(net: MLP) -> LayerConstants:
     return LayerConstants(*(net.per_layer(name) for name in LayerConstants._fields))
 
 
-def _scale_invariance(net: MLP) -> float:
-    """⟨σ²⟩/K of a scale-invariant activation, 0 for any other."""
+def _symmetries(net: MLP) -> Symmetries:
     form, parameters = net.activation.closed_form or ("", ())
-    return 0.5 * (parameters[0] ** 2 + parameters[1] ** 2) if form == "piecewise_linear" else 0.0
+    homogeneous = 0.5 * (parameters[0] ** 2 + parameters[1] ** 2) if form == "piecewise_linear" else 0.0
+    return Symmetries(homogeneous, {"even": 1.0, "odd": -1.0, "none": 0.0}[net.activation.parity])

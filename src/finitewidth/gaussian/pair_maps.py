@@ -8,7 +8,7 @@ quadrature.
 
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache, partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from numpy.polynomial import chebyshev
 
 from finitewidth.activations import Activation
 from finitewidth.gaussian.closed_forms import FORMS, PairAverages, PairForm, angle
-from finitewidth.gaussian.piecewise import is_piecewise_quadratic, piecewise_quadratic
+from finitewidth.gaussian.piecewise import Pieces, is_piecewise_quadratic, piecewise_quadratic
 from finitewidth.gaussian.plane import direct_pairs
 from finitewidth.gaussian.polar import one_blas_thread
 from finitewidth.gaussian.tables import NotTabulable, PairTable, chebyshev_nodes, pair_table
@@ -27,12 +27,31 @@ Tiles = Sequence[np.ndarray]
 """Sample indices of each tile, all of one length."""
 
 
+class MapErrors(NamedTuple):
+    """Errors of the averages, by layer; relative to √(⟨σ₁²⟩⟨σ₂²⟩) and √(⟨σ'₁²⟩⟨σ'₂²⟩).
+
+    Attributes
+        averages: of F and S.
+        collinear: of F at |ρ| = 1.
+        angles: of √(2D), the angle between σ(z₁) and σ(z₂) as functions; where D has a relative error, no more than it.
+    """
+
+    averages: np.ndarray
+    collinear: np.ndarray
+    angles: np.ndarray
+
+    @classmethod
+    def rounding(cls, layers: int) -> "MapErrors":
+        """Of averages that are as good as float64."""
+        return cls(*np.full((3, layers), 4 * np.finfo(float).eps))
+
+
 class PairMap(Protocol):
     """What the layers share, what belongs to a tile, and the averages of a tile of pairs."""
 
     @property
-    def errors(self) -> np.ndarray:
-        """Relative error of the averages, by layer."""
+    def errors(self) -> "MapErrors":
+        """What the averages are good to, by layer."""
 
     @property
     def function(self) -> Callable[..., PairAverages]:
@@ -53,7 +72,7 @@ class ClosedFormMap:
 
     def __init__(self, form: PairForm, K: np.ndarray, tiles: Tiles) -> None:
         self.function, self.K, self.tiles = _of_kernels(form), K, tiles
-        self.errors = np.full(len(K), 4 * np.finfo(float).eps)
+        self.errors = MapErrors.rounding(len(K))
 
     def layers(self) -> tuple[Any, Any]:
         return (), ()
@@ -77,6 +96,7 @@ def closed_form(name: str, parameters: tuple[float, ...]) -> PairForm:
 
 
 _NEGLIGIBLE = 2e-14  # of the largest coefficient of a series
+_NEGLIGIBLE_EDGE = 1e-15  # and of that at |ρ| = 1: the angle between near neighbours feels it
 _BLOCK = 8  # Chebyshev terms evaluated per step of the loop
 
 
@@ -91,8 +111,11 @@ class TableMap:
         self.K, self.tiles = K, tiles
         self.m, self.s = moments[:, 0], moments[:, 1]
         self.tables = [pair_table(activation, k) for k in K]
-        # seen at a few dozen points: the largest anywhere is larger
-        self.errors = np.array([8 * t.error for t in self.tables])
+        # four cuts leave out geometric tails that start at 1, 1, 1 and 4 times what is negligible; Q enters as in D
+        cuts = 2 * 7 * _NEGLIGIBLE * np.maximum(1.0, (K * self.s / self.m).max(axis=1))
+        errors = np.array([t.error for t in self.tables]) + cuts
+        edges = np.array([t.collinear_error for t in self.tables]) + 14 * _NEGLIGIBLE_EDGE
+        self.errors = MapErrors(errors, edges, errors)
         self.function = _TABLE_FUNCTIONS[activation.parity]
         self._prepare_local_bases()
 
@@ -123,7 +146,8 @@ class TableMap:
         widest = self.transfer[np.arange(len(u)), self.half.argmax(1)]
         with one_blas_thread():
             local = self.coefficients.swapaxes(-1, -2) @ widest[:, None, None, None]
-        self.q = _needed(local, 5)
+            edge = self.collinear.swapaxes(-1, -2) @ widest[:, None]
+        self.q = max(_needed(local, 5), _needed(edge, 3, _NEGLIGIBLE_EDGE))
         self.transfer = self.transfer[..., : self.q]
 
     def layers(self) -> tuple[Any, Any]:
@@ -179,15 +203,18 @@ def _restricted(table: PairTable, low: float, high: float) -> tuple[np.ndarray, 
     at = 0.5 * (low + high) + 0.5 * (high - low) * chebyshev_nodes(n)
     transfer = (_interpolation(n) @ chebyshev.chebvander(table.window.to_unit(at), n - 1)).T
     # how many terms are left shows in the sum over k, before all k are transformed
-    q = 2 + max(_needed(transfer.T @ a @ transfer, 1) for a in (table.coefficients.sum(axis=(1, 2)), table.collinear))
+    q = 2 + max(
+        _needed(transfer.T @ a @ transfer, 1, floor)
+        for a, floor in ((table.coefficients.sum(axis=(1, 2)), _NEGLIGIBLE), (table.collinear, _NEGLIGIBLE_EDGE))
+    )
     transfer = transfer[:, :q]
     with one_blas_thread():
         return transfer.T @ table.coefficients @ transfer, transfer.T @ table.collinear @ transfer
 
 
-def _needed(coefficients: np.ndarray, axis: int) -> int:
+def _needed(coefficients: np.ndarray, axis: int, floor: float = _NEGLIGIBLE) -> int:
     size = np.abs(np.moveaxis(coefficients, axis, 0)).reshape(coefficients.shape[axis], -1).max(1)
-    return int(np.max(np.nonzero(size > _NEGLIGIBLE * size.max())[0])) + 1
+    return int(np.max(np.nonzero(size > floor * size.max())[0])) + 1
 
 
 def _coordinate(w: Array, angular: Array, bend: Array) -> Array:
@@ -293,12 +320,22 @@ class PiecewiseMap(ClosedFormMap):
         assert activation.pieces is not None
         super().__init__(_piecewise(activation.kinks, activation.pieces), K, tiles)
         # ⟨σσ⟩ of a bounded σ is a difference of terms of the size of K
-        self.errors = 2e-12 + 8 * np.finfo(float).eps * (K / moments[:, 0]).max(axis=1)
-        if self.errors.max() > _PIECEWISE_TOLERANCE:
+        edges = 8 * np.finfo(float).eps * (1 + (K / moments[:, 0]).max(axis=1))
+        errors = 2e-12 + edges + _cancelling_errors(activation, K, moments)
+        self.errors = MapErrors(errors, edges, errors)
+        if self.errors.averages.max() > _PIECEWISE_TOLERANCE:
             raise NotTabulable(f"{activation.name} at K = {K.max():.3g}")
 
 
 _PIECEWISE_TOLERANCE = 2e-11
+
+
+def _cancelling_errors(activation: Activation, K: np.ndarray, moments: np.ndarray) -> np.ndarray:
+    """Rounding of the terms of the integral, J¹J¹ and K J²J², which cancel where the pieces are short against √K."""
+    assert activation.pieces is not None
+    jumps = np.abs(Pieces(activation.kinks, activation.pieces).jumps).sum(axis=1)
+    size = (jumps[1] ** 2 + K * jumps[2] ** 2) / (2 * np.pi)
+    return np.finfo(float).eps * np.maximum(K * size / moments[:, 0], size / moments[:, 1]).max(axis=1)
 
 
 @cache
@@ -312,16 +349,18 @@ class DirectMap:
     def __init__(self, activation: Activation, K: np.ndarray, moments: np.ndarray, tiles: Tiles) -> None:
         self.activation, self.K, self.tiles = activation, K, tiles
         self.sizes = np.sqrt(moments[:, :2])
-        self.errors = np.full(len(K), 4 * np.finfo(float).eps)
+        self.errors = MapErrors.rounding(len(K))
 
     def averages(self, layer: int, w: np.ndarray, s: np.ndarray, *, first: int, second: int) -> PairAverages:
         """The averages of all pairs of two tiles at one layer; their errors are kept in `errors`."""
         rows, columns = self.tiles[first], self.tiles[second]
         a, b = np.broadcast_arrays(self.K[layer, rows][:, None], self.K[layer, columns])
         flat, error = direct_pairs(self.activation, a.ravel(), b.ravel(), w.ravel(), s.ravel())
-        for size, each in zip(self.sizes[layer], (error.F, error.S), strict=True):
-            relative = each.reshape(w.shape) / np.outer(size[rows], size[columns])
-            self.errors[layer] = max(self.errors[layer], float(np.max(relative)))
+        of_F, of_S = (np.outer(size[rows], size[columns]).ravel() for size in self.sizes[layer])
+        of_angle = error.D / np.sqrt(of_F * np.maximum(2 * np.abs(flat.D), np.finfo(float).tiny))
+        found = np.maximum(error.F / of_F, error.S / of_S), error.collinear / of_F, of_angle
+        for kept, each in zip(self.errors, found, strict=True):
+            kept[layer] = max(kept[layer], float(np.max(each)))
         F, collinear, D, S = (jnp.asarray(f.reshape(w.shape)) for f in flat)
         return PairAverages(F, collinear, D, S)
 
