@@ -16,6 +16,7 @@ from finitewidth.data import check_inputs
 from finitewidth.errors import InputError
 from finitewidth.flow.line import LineFlow, line_flow
 from finitewidth.flow.pairs import Progress, pair_flow
+from finitewidth.gaussian.polar import one_blas_thread
 from finitewidth.gaussian.tables import is_discontinuous
 from finitewidth.precision import in_float64
 
@@ -66,8 +67,9 @@ def flow(
     _check_request(net, x, order, tensors)
     kept = _kept_layers(layers, net.depth)
     _check_memory(len(x), len(kept))
-    line = line_flow(net, np.einsum("ai,ai->a", x, x) / x.shape[1])
-    K, Theta, pair_errors = pair_flow(net, x, line, kept, progress)
+    with one_blas_thread():  # where cores are busy, threads of BLAS wait for one another longer than they compute
+        line = line_flow(net, np.einsum("ai,ai->a", x, x) / x.shape[1])
+        K, Theta, pair_errors = pair_flow(net, x, line, kept, progress)
     errors = _relative_errors(line, pair_errors)
     return _dataset(net, line, (K, Theta), errors, kept, tensors)
 
