@@ -22,7 +22,7 @@ from finitewidth.gaussian.pair_maps import DirectMap, has_closed_form, pair_map
 
 Progress = Callable[[int, int], None]
 _MANY_PAIRS = 200_000  # a few times the pairs that a composite is made of
-_MANY_CLOSED_FORMS = 8  # layers of them that take longer than the series
+_MANY_CLOSED_FORMS = 16  # layers of them that take longer than the series
 _NEARLY_COLLINEAR = 1e-5  # below this w = 1 − |ρ|, an inner product has lost eleven of its digits
 
 
