@@ -72,6 +72,7 @@ def relative_errors(net: MLP, line: LineFlow, pairs: PairErrors, n_in: int) -> t
             of_angles += of_gap / _angle(pairs.closest[layer])
         of_kernels = line.moment_error[at] + 2 * _EPS + grow * of_kernels
         K[layer] = of_kernels + of_correlations
+    K[-1], Theta[-1] = K[-1] + pairs.composite[0], Theta[-1] + pairs.composite[1]
     return K, Theta
 
 

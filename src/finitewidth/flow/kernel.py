@@ -18,6 +18,7 @@ from finitewidth.flow.error_bounds import relative_errors
 from finitewidth.flow.first_order import asked_tensors, check_size, first_order_variables, notes
 from finitewidth.flow.line import LineFlow, line_flow
 from finitewidth.flow.pairs import Progress, pair_flow
+from finitewidth.gaussian.polar import one_blas_thread
 from finitewidth.gaussian.tables import is_discontinuous
 from finitewidth.precision import in_float64
 
@@ -77,9 +78,10 @@ def flow(
     if order:
         check_size(len(x), names)
     _check_memory(len(x), len(kept))
-    line = line_flow(net, np.einsum("ai,ai->a", x, x) / x.shape[1])
     needed = kept if order == 0 else list(range(1, net.depth + 1))
-    K, Theta, pair_errors = pair_flow(net, x, line, needed, progress)
+    with one_blas_thread():  # where cores are busy, threads of BLAS wait for one another longer than they compute
+        line = line_flow(net, np.einsum("ai,ai->a", x, x) / x.shape[1])
+        K, Theta, pair_errors = pair_flow(net, x, line, needed, progress)
     errors = relative_errors(net, line, pair_errors, x.shape[1])
     found = _dataset(net, line, (K, Theta), errors, needed, None if order else tensors)
     if order == 0:
@@ -162,7 +164,9 @@ def _check_request(net: MLP, x: np.ndarray, order: int, tensors: str | Sequence[
     if order not in (0, 1):
         raise InputError(f"`order` must be 0 (infinite width) or 1 (first order in 1/n), but got {order!r}")
     if order == 0 and tensors not in (None, ""):
-        raise InputError(f'`tensors` must be None or "" (K and Theta alone) at order 0, but got {tensors!r}; use order=1')
+        raise InputError(
+            f'`tensors` must be None or "" (K and Theta alone) at order 0, but got {tensors!r}; use order=1'
+        )
 
 
 def _kept_layers(layers: Layers, depth: int) -> list[int]:

@@ -12,7 +12,7 @@ in which the first two terms vanish for equal kernels, so that w keeps its relat
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from math import ceil
 from typing import Any, NamedTuple
@@ -22,9 +22,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from finitewidth.architecture import MLP
+from finitewidth.flow.line import LineFlow, collinear_spread
 from finitewidth.gaussian.closed_forms import PairAverages
+from finitewidth.gaussian.pair_maps import PairMap, Tiles
 from finitewidth.gaussian.polar import one_blas_thread
-from finitewidth.precision import float64
+from finitewidth.precision import float64, jit_with_wide_vectors
 
 # |a − b|/(a + b) below which two kernels count as nearly equal: an expansion and a rounded difference are as good there
 NEARLY_EQUAL = float(np.finfo(float).eps) ** 0.25
@@ -37,6 +40,10 @@ class LayerConstants(NamedTuple):
     C_W: Any
     lambda_b: Any
     lambda_W: Any
+
+
+RunTile = Callable[[int, int, "FirstLayer"], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""(first tile, second tile, what their pairs start from) → K, Θ and the smallest complements, as `run_tile`."""
 
 
 class PairState(NamedTuple):
@@ -168,7 +175,32 @@ def run_tile(
     return K_all, Theta_all, closest
 
 
-compiled_tile = jax.jit(run_tile, static_argnums=(0,), static_argnames=("keep",))
+compiled_tile = jit_with_wide_vectors(run_tile, static_argnums=(0,), static_argnames=("keep",))
+
+
+def compiled_tiles(averages: PairMap, net: MLP, line: LineFlow, tiles: Tiles, *, keep: bool) -> RunTile:
+    """Tiles through a compiled program."""
+    turns = collinear_spread(net, line)
+    # handed to JAX once, not with every tile
+    sides = [jax.device_put((line.K[:, tile], averages.tile(i), turns[:, tile])) for i, tile in enumerate(tiles)]
+    shared, hyper, known = jax.device_put((averages.layers(), layer_constants(net), symmetries(net)))
+
+    def run(i: int, j: int, first: FirstLayer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        K, pair, spread = zip(sides[i], sides[j], strict=True)
+        found = compiled_tile(averages.function, first, K, shared, pair, spread, hyper, known, keep=keep)
+        return np.asarray(found[0]), np.asarray(found[1]), np.asarray(found[2])
+
+    return run
+
+
+def layer_constants(net: MLP) -> LayerConstants:
+    return LayerConstants(*(net.per_layer(name) for name in LayerConstants._fields))
+
+
+def symmetries(net: MLP) -> Symmetries:
+    form, parameters = net.activation.closed_form or ("", ())
+    homogeneous = 0.5 * (parameters[0] ** 2 + parameters[1] ** 2) if form == "piecewise_linear" else 0.0
+    return Symmetries(homogeneous, {"even": 1.0, "odd": -1.0, "none": 0.0}[net.activation.parity])
 
 
 def run_tile_directly(
@@ -204,23 +236,20 @@ def tile_size(n: int) -> int:
     return 8 * ceil(ceil(n / tiles) / 8)
 
 
-def each_tile(
-    work: Callable[[int, int], tuple[np.ndarray, np.ndarray]], tiles: int, progress: Callable[[int, int], None] | None
-) -> Iterator[tuple[int, int, tuple[np.ndarray, np.ndarray]]]:
-    """`work(i, j)` for all i ≤ j on all cores, as they finish. Stops cleanly when interrupted."""
+def each_tile(work: Callable[[int, int], None], tiles: int, progress: Callable[[int, int], None] | None) -> None:
+    """`work(i, j)` for all i ≤ j on all cores. Stops cleanly when interrupted."""
     pairs = [(i, j) for i in range(tiles) for j in range(i, tiles)]
 
-    def in_double_precision(i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
+    def in_double_precision(i: int, j: int) -> None:
         with float64():
-            return work(i, j)
+            work(i, j)
 
     # each core works on its own tile; BLAS threads inside a tile would only wait for one another
     with one_blas_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        running = {pool.submit(in_double_precision, i, j): (i, j) for i, j in pairs}
+        running = [pool.submit(in_double_precision, i, j) for i, j in pairs]
         try:
             for done, future in enumerate(as_completed(running), start=1):
-                i, j = running.pop(future)
-                yield i, j, future.result()
+                future.result()
                 if progress is not None:
                     progress(done, len(pairs))
         except BaseException:

@@ -86,7 +86,7 @@ def _needed(coefficients: np.ndarray, axis: int, floor: float = 3e-14) -> int:
     return int(np.max(np.nonzero(size > floor * size.max())[0])) + 1
 
 
-def _unseen(coefficients: np.ndarray, axis: int) -> np.ndarray:
+def unseen(coefficients: np.ndarray, axis: int) -> np.ndarray:
     """What the terms beyond the last along `axis` may add up to, for each entry of axis 1: shape (n,).
 
     The coefficients fall geometrically, at the rate seen from the largest to the last ones; their sum is counted twice,
@@ -218,7 +218,7 @@ class PairTable:
     Both errors add up what can go wrong, which no number of points alone would show:
     - terms cut off: no more than the sum of their coefficients, since |T_k| ≤ 1;
     - terms never seen, beyond the nodes, and folded back on those that are: a geometric series, that goes on at the
-      rate at which the coefficients have fallen so far (`_unseen`), twice;
+      rate at which the coefficients have fallen so far (`unseen`), twice;
     - the quadrature at the nodes, and rounding: the same everywhere but for a factor of a few, so twice the largest
       deviation from a finer quadrature, at the corners of the window and inside.
     Q enters D with the factor w √(ab s_a s_b/(m_a m_b)), which grows with the kernels where σ saturates.
@@ -246,10 +246,10 @@ class PairTable:
         moments = line_moments(activation, K)
         m, s = moments.value[:2]
         floor = _ROUNDING + float(np.max(moments.error[:2] / moments.value[:2]))  # of what the averages are divided by
-        left_out = np.abs(values[:, :, kept:]).sum(axis=(2, 3, 4)).max(0) + sum(_unseen(values, n) for n in (2, 3, 4))
+        left_out = np.abs(values[:, :, kept:]).sum(axis=(2, 3, 4)).max(0) + sum(unseen(values, n) for n in (2, 3, 4))
         self.error = floor + float(np.max(2 * seen[:2] + left_out * [np.max(K * s / m), 1.0]))
         edges = self.collinear[:, None]
-        self.collinear_error = floor + float(2 * seen[2] + _unseen(edges, 2)[0] + _unseen(edges, 3)[0])
+        self.collinear_error = floor + float(2 * seen[2] + unseen(edges, 2)[0] + unseen(edges, 3)[0])
 
     def _resolve_correlation(self) -> tuple[Coordinate, int]:
         """The coordinate that needs the fewest terms at both ends of the window, and how many."""
