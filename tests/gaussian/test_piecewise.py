@@ -19,6 +19,7 @@ from tests.problems import Pairs, pairs
 
 EPS = float(np.finfo(float).eps)
 NAMES = ("hardtanh", "relu6", "hardswish", "softshrink", "hardshrink", "leaky_relu(0.1)")
+QUICK = NAMES[:2]  # each shape of kernels and each set of pieces is a program of its own, and compiling takes seconds
 
 
 def averages(activation: fw.Activation, a, b, w, s) -> PairAverages:
@@ -29,7 +30,14 @@ def averages(activation: fw.Activation, a, b, w, s) -> PairAverages:
         return PairAverages(*(np.asarray(x)[0] for x in form(*numbers)))
 
 
-@pytest.mark.parametrize("problem", [p for p in pairs() if p.activation in NAMES], ids=lambda p: p.activation)
+@pytest.mark.parametrize(
+    "problem",
+    [
+        pytest.param(p, id=p.activation, marks=() if p.activation in QUICK else pytest.mark.slow)
+        for p in pairs()
+        if p.activation in NAMES
+    ],
+)
 def test_thirty_digits(problem: Pairs) -> None:
     """Unit, unequal, tiny, large and huge kernels; correlations down to 1 − |ρ| = 1e-12, of both signs."""
     a, c, b = problem.K[:, 0, 0], problem.K[:, 0, 1], problem.K[:, 1, 1]
@@ -50,7 +58,7 @@ def test_thirty_digits(problem: Pairs) -> None:
     assert compared >= len(a) - 3
 
 
-@pytest.mark.parametrize("s", [1.0, -1.0])
+@pytest.mark.parametrize("s", [1.0, pytest.param(-1.0, marks=pytest.mark.slow)])
 def test_nearly_equal_kernels(s: float) -> None:
     """The density of (z₁, z₂) at one kink then switches on at a tiny angle, whatever θ is."""
     activation = fw.activations.named("hardtanh")
@@ -61,7 +69,9 @@ def test_nearly_equal_kernels(s: float) -> None:
         assert np.all(np.abs(getattr(found, what) - getattr(plane, what)) <= 2e-13 + getattr(error, what))
 
 
-@pytest.mark.parametrize("name", ["hardtanh", "relu6", "hardswish", "softshrink"])
+@pytest.mark.parametrize(
+    "name", ["hardswish", *(pytest.param(name, marks=pytest.mark.slow) for name in ("hardtanh", "relu6", "softshrink"))]
+)
 @pytest.mark.parametrize("s", [1.0, -1.0])
 def test_distance_from_the_collinear_pair(name: str, s: float) -> None:
     """D of near neighbours, to relative accuracy, against the plane: it sums squares of small differences."""
