@@ -94,6 +94,13 @@ def test_hyperparameters_by_layer() -> None:
         np.testing.assert_allclose(flow.Theta[layer], Theta, rtol=1e-7)
 
 
+def test_susceptibilities_are_those_of_the_step_that_follows() -> None:
+    """χ∥ = χ⊥ = C_W/2 of ReLU, with the C_W of the next layer; the last layer's with its own."""
+    flow = fw.flow(fw.MLP("relu", depth=4, C_W=[1.0, 2.0, 3.0, 5.0]), ONE)
+    for name in ("chi_parallel", "chi_perp"):
+        np.testing.assert_allclose(flow[name][:, 0], [1.0, 1.5, 2.5, 2.5], rtol=1e-14)
+
+
 # --- real networks ---
 
 
@@ -212,7 +219,51 @@ def test_opposite_inputs_of_an_odd_activation(name: str) -> None:
         assert np.all(off <= 2 * flow[f"{kernel}_error"])  # two numbers, each with its error
 
 
+@pytest.mark.parametrize(("name", "bias"), [("abs", 0.3), ("abs", 0.0), ("cos", 0.3), ("hardtanh", 0.0), ("erf", 0.0)])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_opposite_inputs_are_as_good_as_equal_ones(name: str, bias: float, seed: int) -> None:
+    """σ(−z) = ±σ(z): turning inputs round changes signs only, also of those that nearly coincide then."""
+    x = np.random.default_rng(seed).normal(size=(4, 4))
+    x[1:] = x[0], 1.001 * x[0], x[0] + 1e-7 * x[1]
+    turned = x * np.array([1.0, -1.0, -1.0, -1.0])[:, None]
+    net = fw.MLP(name, depth=5, C_b=[0.0, bias, bias, bias, bias], C_W=1.3, lambda_b=0.0)
+    flow, other = fw.flow(net, x), fw.flow(net, turned)
+    for kernel in ("K", "Theta"):
+        off = np.abs(np.abs(flow[kernel].values) - np.abs(other[kernel].values)).max((1, 2))
+        assert np.all(off <= flow[f"{kernel}_error"].values + other[f"{kernel}_error"].values)
+        same = [[0, 1], [1, 0]]
+        one, two = (np.abs(f[kernel].values[:, *same]) for f in (flow, other))
+        np.testing.assert_allclose(one, two, rtol=1e-13)
+
+
 # --- pairs that nearly coincide, tiles, options ---
+
+
+@pytest.mark.parametrize("apart", [1e-2, 1e-4, 1e-6])
+@pytest.mark.parametrize("known", [True, False], ids=["closed form", "table"])
+def test_error_of_near_neighbours_is_honest(known: bool, apart: float) -> None:
+    """Θ of ReLU feels the angle between inputs of nearly equal directions and unequal norms: 60 digits."""
+    rng = np.random.default_rng(11)
+    x = rng.normal(size=(3, 3))
+    x[1], x[2] = x[0] + apart * x[2], -x[0] * (1 + apart)
+    relu = fw.activations.relu
+    net = fw.MLP(relu if known else fw.Activation(relu.function, kinks=(0.0,)), depth=4, C_b=0.1, C_W=1.3)
+    flow = fw.flow(net, x, tensors="")
+    with mp.workdps(60):
+        G = mp.matrix([[mp.fdot(map(mpf, map(float, u)), map(mpf, map(float, v))) / 3 for v in x] for u in x])
+        C_b, C_W = mpf(0.1), mpf(1.3)
+        pairs = [(i, j) for i in range(3) for j in range(3)]
+        K, Theta = ({p: c + d * G[p] for p in pairs} for c, d in ((C_b, C_W), (mpf(1), mpf(1))))
+        for layer in range(4):
+            for kernel, exact in (("K", K), ("Theta", Theta)):
+                off = max(abs(mpf(float(flow[kernel].values[layer][p])) - exact[p]) for p in pairs)
+                stated = flow[f"{kernel}_error"].values[layer]
+                assert off <= stated <= 1e-10 * np.abs(flow[kernel].values[layer]).max(), (kernel, layer)
+            size = {(i, j): mp.sqrt(K[i, i] * K[j, j]) for i, j in pairs}
+            angle = {p: mp.acos(min(mpf(1), max(mpf(-1), K[p] / size[p]))) for p in pairs}
+            F = {p: size[p] * (mp.sin(t) + (mp.pi - t) * mp.cos(t)) / (2 * mp.pi) for p, t in angle.items()}
+            Theta = {p: 1 + F[p] + C_W * (1 - angle[p] / mp.pi) / 2 * Theta[p] for p in pairs}
+            K = {p: C_b + C_W * F[p] for p in pairs}
 
 
 @pytest.mark.parametrize("bias", [0.0, 0.3])

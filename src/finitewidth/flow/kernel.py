@@ -14,9 +14,11 @@ import xarray as xr
 from finitewidth.architecture import MLP, whole_number
 from finitewidth.data import check_inputs
 from finitewidth.errors import InputError
+from finitewidth.flow.error_bounds import relative_errors
 from finitewidth.flow.first_order import asked_tensors, check_size, first_order_variables, notes
 from finitewidth.flow.line import LineFlow, line_flow
 from finitewidth.flow.pairs import Progress, pair_flow
+from finitewidth.gaussian.polar import one_blas_thread
 from finitewidth.gaussian.tables import is_discontinuous
 from finitewidth.precision import in_float64
 
@@ -77,10 +79,11 @@ def flow(
     if order:
         check_size(len(x), names)
     _check_memory(len(x), len(kept))
-    line = line_flow(net, np.einsum("ai,ai->a", x, x) / x.shape[1])
     needed = kept if order == 0 else list(range(1, net.depth + 1))
-    K, Theta, pair_errors = pair_flow(net, x, line, needed, progress)
-    errors = _relative_errors(line, pair_errors)
+    with one_blas_thread():  # where cores are busy, threads of BLAS wait for one another longer than they compute
+        line = line_flow(net, np.einsum("ai,ai->a", x, x) / x.shape[1])
+        K, Theta, pair_errors = pair_flow(net, x, line, needed, progress)
+    errors = relative_errors(net, line, pair_errors, x.shape[1])
     found = _dataset(net, line, (K, Theta), errors, needed, None if order else tensors)
     if order == 0:
         return found
@@ -89,21 +92,6 @@ def flow(
         found = found.assign_coords(c=found["a"].values, d=found["a"].values)
     found.attrs["notes"] = "; ".join(filter(None, [found.attrs["notes"], notes(net.activation, names)]))
     return found.sel(layer=kept)
-
-
-def _relative_errors(line: LineFlow, pair_errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds on the relative errors of K and Θ (relative to √(K_aa K_bb)) at every layer, shape (L,) each.
-
-    Each layer adds the error of its averages, and passes on what it was given, amplified by at most its steepest slope.
-    Θ is a sum of positive terms, of which C_W⟨σ'σ'⟩Θ inherits the errors of K (through ⟨σ'σ'⟩) and of Θ.
-    """
-    eps = np.finfo(float).eps
-    K, Theta = np.full(len(line.K), 4 * eps), np.full(len(line.K), 4 * eps)
-    for layer in range(1, len(K)):
-        own = max(pair_errors[layer - 1], line.moment_error[layer - 1]) + 2 * eps
-        K[layer] = own + line.steepest[layer] * K[layer - 1]
-        Theta[layer] = max(K[layer], Theta[layer - 1] + own + 2 * K[layer - 1])
-    return K, Theta
 
 
 def _dataset(

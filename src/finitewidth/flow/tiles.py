@@ -12,7 +12,7 @@ in which the first two terms vanish for equal kernels, so that w keeps its relat
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from math import ceil
 from typing import Any, NamedTuple
@@ -22,9 +22,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from finitewidth.architecture import MLP
+from finitewidth.flow.line import LineFlow, collinear_spread
 from finitewidth.gaussian.closed_forms import PairAverages
+from finitewidth.gaussian.pair_maps import PairMap, Tiles
 from finitewidth.gaussian.polar import one_blas_thread
-from finitewidth.precision import float64
+from finitewidth.precision import float64, jit_with_wide_vectors
+
+# |a − b|/(a + b) below which two kernels count as nearly equal: an expansion and a rounded difference are as good there
+NEARLY_EQUAL = float(np.finfo(float).eps) ** 0.25
 
 
 class LayerConstants(NamedTuple):
@@ -36,12 +42,23 @@ class LayerConstants(NamedTuple):
     lambda_W: Any
 
 
+RunTile = Callable[[int, int, "FirstLayer"], tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""(first tile, second tile, what their pairs start from) → K, Θ and the smallest complements, as `run_tile`."""
+
+
 class PairState(NamedTuple):
     """One tile of pairs: complement w = 1 − |ρ|, sign of ρ, and Θ."""
 
     w: Array
     s: Array
     Theta: Array
+
+
+class Symmetries(NamedTuple):
+    """What a step may use of σ: A₂ = ⟨σ²⟩/K if it is scale-invariant, else 0; parity 1 (even), −1 (odd) or 0 (none)."""
+
+    homogeneous: Any
+    parity: Any
 
 
 class FirstLayer(NamedTuple):
@@ -67,27 +84,34 @@ def correlation_step(
     second: tuple[Array, ...],
     C_b: Array,
     C_W: Array,
-    homogeneous: Array,
-) -> tuple[Array, Array]:
-    """(w, s) of the next layer.
+    known: Symmetries,
+) -> tuple[Array, Array, Array]:
+    """(w, s) of the next layer, and w again where its error is absolute, 1 where it is relative to w.
 
     `first`, `second`: kernels of the two sides at this layer and at the next, and their `collinear_spread`, shape
-    (tile,) each. `homogeneous`: A₂ = ⟨σ²⟩/K of a scale-invariant σ, else 0.
+    (tile,) each.
     """
+    homogeneous, parity = known
+    # opposite inputs are as good as equal ones to an even σ, and to an odd one without biases: they keep their digits
+    folds = (parity > 0) | ((parity < 0) & (C_b == 0))
+    s, turn = jnp.where(folds, 1.0, s), jnp.where(folds & (parity < 0), s, 1.0)
+    averages = averages._replace(collinear=turn * averages.collinear, D=turn * averages.D)
     (a, a2, spread_a), (b, b2, spread_b) = (side[:, None] for side in first), second
     R2 = jnp.sqrt(a2) * jnp.sqrt(b2)
     gap = R2 - s * (C_b + C_W * averages.collinear)
-    # nearly equal kernels: the difference is of second order, and rounding would hide it
+    # nearly equal kernels: the difference is of second order, and rounding would hide it; the fourth order is left out
     apart, spread = (a - b) / (a + b), 2 * (spread_a + spread_b)
-    near = (s > 0) & (jnp.abs(apart) < 1e-5) & (spread >= 0)
+    near = (s > 0) & (jnp.abs(apart) < NEARLY_EQUAL) & (spread >= 0)
     gap = jnp.where(near, spread * apart * apart, jnp.maximum(gap, 0.0))
     gap = jnp.where((a == b) & (s > 0), 0.0, gap)
+    keeps_digits = near | ((s > 0) & ((a == b) | (homogeneous > 0)))
     # scale-invariant σ: R'² − (C_b + C_W A₂ √(ab))² = C_b C_W A₂ (√a − √b)²
     spread = C_b * C_W * homogeneous * (jnp.sqrt(a) - jnp.sqrt(b)) ** 2 / (R2 + C_b + C_W * jnp.abs(averages.collinear))
     gap = jnp.where((homogeneous > 0) & (s > 0), spread, gap)
     complement = jnp.clip((gap + s * C_W * averages.D) / R2, 0.0, 2.0)
     crossed = complement > 1.0
-    return jnp.where(crossed, 2.0 - complement, complement), jnp.where(crossed, -s, s)
+    w = jnp.where(crossed, 2.0 - complement, complement)
+    return w, turn * jnp.where(crossed, -s, s), jnp.where(keeps_digits & ~crossed, 1.0, w)
 
 
 def advance(
@@ -96,11 +120,14 @@ def advance(
     first: tuple[Array, ...],
     second: tuple[Array, ...],
     h: LayerConstants,
-    homogeneous: Array,
-) -> PairState:
-    """The state of the next layer: Θ' = λ_b + λ_W⟨σσ⟩ + C_W⟨σ'σ'⟩Θ, and its correlations."""
-    w, s = correlation_step(found, state.w, state.s, first, second, h.C_b, h.C_W, homogeneous)
-    return PairState(w, s, h.lambda_b + h.lambda_W * found.F + h.C_W * found.S * state.Theta)
+    known: Symmetries,
+) -> tuple[PairState, Array]:
+    """The state of the next layer: Θ' = λ_b + λ_W⟨σσ⟩ + C_W⟨σ'σ'⟩Θ, and its correlations.
+
+    Second, the smallest complement whose error is absolute.
+    """
+    w, s, absolute = correlation_step(found, state.w, state.s, first, second, h.C_b, h.C_W, known)
+    return PairState(w, s, h.lambda_b + h.lambda_W * found.F + h.C_W * found.S * state.Theta), absolute.min()
 
 
 def kernel(state: PairState, a: Array, b: Array) -> Array:
@@ -120,33 +147,60 @@ def run_tile(
     sides: tuple[Any, Any],
     spread: tuple[Array, Array],
     hyper: LayerConstants,
-    homogeneous: Array,
+    known: Symmetries,
     *,
     keep: bool,
 ) -> tuple[Array, Array, Array]:
     """K and Θ of one tile: of all layers, shape (L, tile, tile), or (`keep=False`) of the last, shape (1, tile, tile).
 
-    Third, the smallest complement at layer 1 that came from an inner product: where that cannot resolve it, the tile is
-    run again.
+    Third, the smallest complement at each layer whose error is absolute, shape (L,). At layer 1 it came from an inner
+    product: where that cannot resolve it, the tile is run again.
     """
     layers, constants = shared
 
     def step(state: PairState, inputs: Any) -> tuple[PairState, Any]:
         layer, sides, first, second, h = inputs
-        state = advance(averages(constants, layer, *sides, state.w, state.s), state, first, second, h, homogeneous)
-        return state, (kernel(state, first[1], second[1]), state.Theta) if keep else None
+        found = averages(constants, layer, *sides, state.w, state.s)
+        state, absolute = advance(found, state, first, second, h, known)
+        return state, (absolute, (kernel(state, first[1], second[1]), state.Theta) if keep else None)
 
     state = enter(first, K[0][0], K[1][0], jax.tree.map(lambda h: h[0], hyper))
     start = kernel(state, K[0][0], K[1][0]), state.Theta
     pairs = tuple((k[:-1], k[1:], g) for k, g in zip(K, spread, strict=True))
-    last, steps = jax.lax.scan(step, state, (layers, sides, *pairs, jax.tree.map(lambda h: h[1:], hyper)))
+    last, (absolute, steps) = jax.lax.scan(step, state, (layers, sides, *pairs, jax.tree.map(lambda h: h[1:], hyper)))
+    closest = jnp.concatenate([_closest(first, state)[None], absolute])
     if not keep:
-        return kernel(last, K[0][-1], K[1][-1])[None], last.Theta[None], _closest(first, state)
+        return kernel(last, K[0][-1], K[1][-1])[None], last.Theta[None], closest
     K_all, Theta_all = (jnp.concatenate([s[None], rest]) for s, rest in zip(start, steps, strict=True))
-    return K_all, Theta_all, _closest(first, state)
+    return K_all, Theta_all, closest
 
 
-compiled_tile = jax.jit(run_tile, static_argnums=(0,), static_argnames=("keep",))
+compiled_tile = jit_with_wide_vectors(run_tile, static_argnums=(0,), static_argnames=("keep",))
+
+
+def compiled_tiles(averages: PairMap, net: MLP, line: LineFlow, tiles: Tiles, *, keep: bool) -> RunTile:
+    """Tiles through a compiled program."""
+    turns = collinear_spread(net, line)
+    # handed to JAX once, not with every tile
+    sides = [jax.device_put((line.K[:, tile], averages.tile(i), turns[:, tile])) for i, tile in enumerate(tiles)]
+    shared, hyper, known = jax.device_put((averages.layers(), layer_constants(net), symmetries(net)))
+
+    def run(i: int, j: int, first: FirstLayer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        K, pair, spread = zip(sides[i], sides[j], strict=True)
+        found = compiled_tile(averages.function, first, K, shared, pair, spread, hyper, known, keep=keep)
+        return np.asarray(found[0]), np.asarray(found[1]), np.asarray(found[2])
+
+    return run
+
+
+def layer_constants(net: MLP) -> LayerConstants:
+    return LayerConstants(*(net.per_layer(name) for name in LayerConstants._fields))
+
+
+def symmetries(net: MLP) -> Symmetries:
+    form, parameters = net.activation.closed_form or ("", ())
+    homogeneous = 0.5 * (parameters[0] ** 2 + parameters[1] ** 2) if form == "piecewise_linear" else 0.0
+    return Symmetries(homogeneous, {"even": 1.0, "odd": -1.0, "none": 0.0}[net.activation.parity])
 
 
 def run_tile_directly(
@@ -155,19 +209,21 @@ def run_tile_directly(
     K: tuple[np.ndarray, np.ndarray],
     spread: tuple[np.ndarray, np.ndarray],
     hyper: LayerConstants,
+    known: Symmetries,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same for averages (layer, w, s) that are computed outside JAX; always all layers."""
     state = enter(first, K[0][0], K[1][0], LayerConstants(*(h[0] for h in hyper)))
-    closest = _closest(first, state)
+    closest = [_closest(first, state)]
     kept = [(kernel(state, K[0][0], K[1][0]), state.Theta)]
     for layer in range(len(K[0]) - 1):
         found = averages(layer, np.asarray(state.w), np.asarray(state.s))
         first_side, second_side = ((k[layer], k[layer + 1], g[layer]) for k, g in zip(K, spread, strict=True))
         entered = LayerConstants(*(h[layer + 1] for h in hyper))
-        state = advance(found, state, first_side, second_side, entered, jnp.zeros(()))
+        state, absolute = advance(found, state, first_side, second_side, entered, known)
+        closest.append(absolute)
         kept.append((kernel(state, K[0][layer + 1], K[1][layer + 1]), state.Theta))
     K_all, Theta_all = (np.stack([np.asarray(k[i]) for k in kept]) for i in range(2))
-    return K_all, Theta_all, np.asarray(closest)
+    return K_all, Theta_all, np.array(closest)
 
 
 def tile_size(n: int) -> int:
@@ -180,23 +236,20 @@ def tile_size(n: int) -> int:
     return 8 * ceil(ceil(n / tiles) / 8)
 
 
-def each_tile(
-    work: Callable[[int, int], tuple[np.ndarray, np.ndarray]], tiles: int, progress: Callable[[int, int], None] | None
-) -> Iterator[tuple[int, int, tuple[np.ndarray, np.ndarray]]]:
-    """`work(i, j)` for all i ≤ j on all cores, as they finish. Stops cleanly when interrupted."""
+def each_tile(work: Callable[[int, int], None], tiles: int, progress: Callable[[int, int], None] | None) -> None:
+    """`work(i, j)` for all i ≤ j on all cores. Stops cleanly when interrupted."""
     pairs = [(i, j) for i in range(tiles) for j in range(i, tiles)]
 
-    def in_double_precision(i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
+    def in_double_precision(i: int, j: int) -> None:
         with float64():
-            return work(i, j)
+            work(i, j)
 
     # each core works on its own tile; BLAS threads inside a tile would only wait for one another
     with one_blas_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        running = {pool.submit(in_double_precision, i, j): (i, j) for i, j in pairs}
+        running = [pool.submit(in_double_precision, i, j) for i, j in pairs]
         try:
             for done, future in enumerate(as_completed(running), start=1):
-                i, j = running.pop(future)
-                yield i, j, future.result()
+                future.result()
                 if progress is not None:
                     progress(done, len(pairs))
         except BaseException:

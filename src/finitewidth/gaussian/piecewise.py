@@ -18,6 +18,7 @@ where averages of σ' and σ'' are over their regular parts, w = 1 − cos θ, a
 A negative correlation is a positive one with σ(−z₂) as second factor.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,17 +26,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.scipy.special import ndtr
+from jax.scipy.special import erfc, ndtr
 
 from finitewidth.gaussian.closed_forms import PairAverages, PairForm, angle
 
 _FAR = 40.0  # in standard deviations, where the Gaussian is below the smallest float64
 
 
+# below this fraction of θ, e_mn is averaged in closed form: kernels that are nearly equal have it switch on there
+_INNER = 3.0**-12
+
+
 def _panels() -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights on [0, 1] in panels that triple outwards: e_mn(t) switches on at t ~ |h − k|, anywhere."""
+    """Nodes and weights on [_INNER, 1] in panels that triple outwards: e_mn(t) switches on at t ~ |h − k|, anywhere."""
     x, w = np.polynomial.legendre.leggauss(12)
-    edges = np.concatenate([[0.0], 3.0 ** -np.arange(12, -1, -1.0)])
+    edges = _INNER * 3.0 ** np.arange(13.0)
     half = 0.5 * np.diff(edges)[:, None]
     return edges[:-1, None] + half * (1 + x), half * w
 
@@ -110,16 +115,19 @@ def _same_sign(one: Pieces, two: Pieces, a: Array, b: Array, w: Array) -> tuple[
     theta, root = angle(w) * jnp.ones_like(S0), root_a * root_b
     w = w * jnp.ones_like(S0)
 
-    def panel(index: int, sums: Array) -> Array:
-        t = theta * jnp.asarray(_NODES)[index][:, None, None]
-        dt = theta * jnp.asarray(_WEIGHTS)[index][:, None, None]
+    def integrated(t: Array, dt: Array, density: Callable[[Array, Array, Array], Array]) -> Array:
         below = 2 * jnp.sin(0.5 * (theta + t)) * jnp.sin(0.5 * (theta - t))  # cos t − cos θ
-        A0, A1, A2 = _densities(one, two, h, k, root_a, root_b, t)
+        A0, A1, A2 = _densities(one, two, h, k, root_a, root_b, t, density)
         D = A0 - root * below * A1 + (0.5 * root * root * below * below * A2 if curved else 0.0)
         S = -A1 + (root * below * A2 if curved else 0.0)
-        return sums + jnp.stack([(dt * D).sum(0), (dt * S).sum(0)])
+        return jnp.stack([(dt * D).sum(0), (dt * S).sum(0)])
 
-    D, S = jax.lax.fori_loop(0, len(_NODES), panel, jnp.zeros((2, *theta.shape)))
+    def panel(index: int, sums: Array) -> Array:
+        t, dt = (theta * jnp.asarray(rule)[index][:, None, None] for rule in (_NODES, _WEIGHTS))
+        return sums + integrated(t, dt, _density)
+
+    inner = integrated(0.5 * _INNER * theta[None], _INNER * theta[None], _mean_density)
+    D, S = jax.lax.fori_loop(0, len(_NODES), panel, inner)
     D = D + root * S0 * w - 0.5 * (root * w) ** 2 * C0
     return F0, D, S + S0 - root * w * C0
 
@@ -157,10 +165,29 @@ def _truncated_moments(low: Array, high: Array) -> list[Array]:
     return moments
 
 
+def _density(h: Array, k: Array, t: Array) -> Array:
+    """e_mn(t)."""
+    return jnp.exp(-0.5 * ((h - k) / jnp.maximum(jnp.sin(t), 1e-150)) ** 2 - h * k / (1 + jnp.cos(t)))
+
+
+def _mean_density(h: Array, k: Array, middle: Array) -> Array:
+    """The average of e_mn over [0, T], T = 2 middle ≪ 1: ∫₀ᵀ e^{−δ²/2t²} dt/T = e^{−d²} − √π d erfc d, d = δ/√2T."""
+    d = jnp.minimum(jnp.abs(h - k) / jnp.maximum(np.sqrt(8) * middle, 1e-150), 30.0)
+    mean = jnp.exp(-0.5 * jnp.maximum(h * k, -100.0)) * (jnp.exp(-d * d) - np.sqrt(np.pi) * d * erfc(d))
+    return jnp.where(d < 30.0, mean, 0.0)  # far kinks of opposite sign: 0 · ∞
+
+
 def _densities(
-    one: Pieces, two: Pieces, h: list[Array], k: list[Array], root_a: Array, root_b: Array, t: Array
+    one: Pieces,
+    two: Pieces,
+    h: list[Array],
+    k: list[Array],
+    root_a: Array,
+    root_b: Array,
+    t: Array,
+    density: Callable[[Array, Array, Array], Array],
 ) -> tuple[Array, Array, Array]:
-    """A₀ + X₀, A₁ + X₁ and A₂ at angles t."""
+    """A₀ + X₀, A₁ + X₁ and A₂ at angles t, given e_mn there."""
     sin, cos = jnp.sin(t), jnp.cos(t)
     J, I = one.jumps, two.jumps
     A = [jnp.zeros_like(t) for _ in range(3)]
@@ -169,7 +196,7 @@ def _densities(
             weights = J[:, m] * I[:, n] / (2 * np.pi)
             if not weights.any():
                 continue
-            e = jnp.exp(-0.5 * ((h[m] - k[n]) / jnp.maximum(sin, 1e-150)) ** 2 - h[m] * k[n] / (1 + cos))
+            e = density(h[m], k[n], t)
             for i in range(3):
                 if weights[i]:
                     A[i] = A[i] + weights[i] * e

@@ -27,6 +27,7 @@ from finitewidth.gaussian.line import average
 from finitewidth.gaussian.polar import pair_matrices
 
 _LINE_NODES = (16, 32, 64, 128)
+_ROUNDING = 16 * float(np.finfo(float).eps)
 
 
 class NotTabulable(Exception):
@@ -83,6 +84,26 @@ def _needed(coefficients: np.ndarray, axis: int, floor: float = 3e-14) -> int:
     """How many coefficients along `axis` stand above `floor` × the largest."""
     size = np.abs(np.moveaxis(coefficients, axis, 0)).reshape(coefficients.shape[axis], -1).max(1)
     return int(np.max(np.nonzero(size > floor * size.max())[0])) + 1
+
+
+def unseen(coefficients: np.ndarray, axis: int) -> np.ndarray:
+    """What the terms beyond the last along `axis` may add up to, for each entry of axis 1: shape (n,).
+
+    The coefficients fall geometrically, at the rate seen from the largest to the last ones; their sum is counted twice,
+    once for the terms that are missing and once for those that they are taken for.
+    """
+    size = np.moveaxis(np.abs(coefficients).max(axis=0), [0, axis - 1], [0, 1])
+    return np.array([_beyond(row.reshape(len(row), -1).sum(1)) for row in size])
+
+
+def _beyond(size: np.ndarray) -> float:
+    first, n = int(size.argmax()), len(size)
+    if size[first] == 0.0:
+        return 0.0
+    some = max(1, min(4, n - 1 - first))
+    last = size[n - some :].max()
+    rate = min(0.95, (last / size[first]) ** (1 / max(1, n - some - first)))
+    return float(2 * last * rate**some / (1 - rate))
 
 
 class LineTable:
@@ -192,8 +213,15 @@ class PairTable:
             even, ρ < 0.
         collinear: shape (signs, p, p): F at ρ = +1 and at ρ = −1.
         coordinate: how the correlation enters.
-        error: largest deviation seen at random points against a finer quadrature, relative to √(mm) for F and √(ss) for
-            S.
+        error: of D and S, relative to √(mm) and √(ss); `collinear_error`: of F at |ρ| = 1, relative to √(mm).
+
+    Both errors add up what can go wrong, which no number of points alone would show:
+    - terms cut off: no more than the sum of their coefficients, since |T_k| ≤ 1;
+    - terms never seen, beyond the nodes, and folded back on those that are: a geometric series, that goes on at the
+      rate at which the coefficients have fallen so far (`unseen`), twice;
+    - the quadrature at the nodes, and rounding: the same everywhere but for a factor of a few, so twice the largest
+      deviation from a finer quadrature, at the corners of the window and inside.
+    Q enters D with the factor w √(ab s_a s_b/(m_a m_b)), which grows with the kernels where σ saturates.
     """
 
     def __init__(self, activation: Activation, window: Window) -> None:
@@ -206,14 +234,22 @@ class PairTable:
         values, collinear = self._values(K, self.coordinate.angles(k))
         for axis in (2, 3, 4):
             values = chebyshev_coefficients(values, axis)
-        self.coefficients = values[:, :, : _needed(values, 2)]
+        kept = _needed(values, 2)
+        self.coefficients = values[:, :, :kept]
         self.collinear = chebyshev_coefficients(chebyshev_coefficients(collinear, 1), 2)
-        self.error = self._check()
-        if self.error > 1e-11:
+        seen = self._check()
+        if seen.max() > 1e-11:
             raise NotTabulable(
-                f"the table of {activation.name} is only good to {self.error:.1e} "
+                f"the table of {activation.name} is only good to {seen.max():.1e} "
                 f"for K in [{K.min():.3g}, {K.max():.3g}]"
             )
+        moments = line_moments(activation, K)
+        m, s = moments.value[:2]
+        floor = _ROUNDING + float(np.max(moments.error[:2] / moments.value[:2]))  # of what the averages are divided by
+        left_out = np.abs(values[:, :, kept:]).sum(axis=(2, 3, 4)).max(0) + sum(unseen(values, n) for n in (2, 3, 4))
+        self.error = floor + float(np.max(2 * seen[:2] + left_out * [np.max(K * s / m), 1.0]))
+        edges = self.collinear[:, None]
+        self.collinear_error = floor + float(2 * seen[2] + unseen(edges, 2)[0] + unseen(edges, 3)[0])
 
     def _resolve_correlation(self) -> tuple[Coordinate, int]:
         """The coordinate that needs the fewest terms at both ends of the window, and how many."""
@@ -239,8 +275,9 @@ class PairTable:
         half = 0.5 * (self.window.high - self.window.low)
         R = np.pi / 2 / half + np.hypot(1.0, np.pi / 2 / half)
         most = int(np.ceil(np.log(1e14) / np.log(R))) + 4
-        values, _ = self._values(np.exp(self.window.nodes(most)), np.array([0.05, 1.2]))
-        return min(most, _needed(chebyshev_coefficients(chebyshev_coefficients(values, 3), 4), 3, 3e-14) + 2)
+        values, collinear = self._values(np.exp(self.window.nodes(most)), np.array([0.05, 1.2]))
+        series, edge = (chebyshev_coefficients(chebyshev_coefficients(f, -2), -1) for f in (values, collinear))
+        return min(most, max(_needed(series, 3, 3e-14), _needed(edge, 1, 3e-15)) + 2)
 
     def _values(self, K: np.ndarray, angles: np.ndarray, order: int = 12) -> tuple[np.ndarray, np.ndarray]:
         """Q and S, shape (signs, 2, angles, p, p), and F/√(mm) at ρ = ±1, shape (signs, p, p)."""
@@ -252,17 +289,22 @@ class PairTable:
         w = 2 * np.sin(angles / 2)[:, None, None] ** 2
         return np.stack([found.D / (w * root_Ks), found.S / root_s], axis=1), found.collinear / root_m
 
-    def _check(self) -> float:
+    def _check(self) -> np.ndarray:
+        """Largest deviations of D, S and F(|ρ| = 1), relative to √(mm), √(ss), √(mm), from a finer quadrature."""
         rng = np.random.default_rng(2)
-        K = np.exp(rng.uniform(self.window.low, self.window.high, 4))
-        angles = np.concatenate([rng.uniform(0, np.pi / 2, 2), [1e-4]])
-        values, _ = self._values(K, angles, order=16)
+        low, high = self.window.low, self.window.high
+        K = np.exp(np.concatenate([[low, high], rng.uniform(low, high, 3)]))
+        angles = np.concatenate([rng.uniform(0, np.pi / 2, 2), [1e-4, 0.1]])
+        values, edges = self._values(K, angles, order=16)
         w = 2 * np.sin(angles / 2) ** 2
         basis = chebyshev.chebvander(self.window.to_unit(np.log(K)), self.coefficients.shape[3] - 1)
         v = chebyshev.chebvander(self.coordinate.v(w), self.coefficients.shape[2] - 1)
         mine = np.einsum("sfkpq,ik,ap,bq->sfiab", self.coefficients, v, basis, basis, optimize=True)
-        weight = np.stack([w, np.ones(len(w))])[:, :, None, None]
-        return float(np.abs((mine - values) * weight).max())
+        m, s = line_moments(self.activation, K).value[:2]
+        of_D = w[:, None, None] * np.sqrt(np.outer(K * s / m, K * s / m))
+        weight = np.stack([of_D, np.ones_like(of_D)])
+        off = np.abs((mine - values) * weight).max(axis=(0, 2, 3, 4))
+        return np.append(off, np.abs(basis @ self.collinear @ basis.T - edges).max())
 
     @property
     def size(self) -> tuple[int, int]:

@@ -1,0 +1,141 @@
+r"""How far to believe K and Θ: errors of each layer's averages, and what later layers make of them (first order).
+
+A layer sends an input to the vector (√C_b, √C_W σ(z)) in the space of functions of z. Kernels are its squared length,
+correlations the cosine of the angle θ between two of them, and geometry says what becomes of errors. To the kernels, of
+relative error ε, every layer adds that of ⟨σ²⟩. The direction of the vector turns with log K at the rate
+√(2 spread/K') (`collinear_spread`), and with the direction of z at the rate √steep, steep = C_W K⟨σ'²⟩/K'. So
+
+    ε' = e + |∂log K'/∂log K| ε ,      δ' = e + steep δ + turn ε ,      η' = e/θ' + √steep η + turn ε
+
+for the errors δ of correlations and η of angles, with e that of the averages and turn = 2√(2 spread/K').
+
+⟨σσ⟩ and, for a smooth σ, ⟨σ'σ'⟩ follow the correlation. A jump J of σ' at z = κ makes ⟨σ'σ'⟩ follow the angle itself,
+at the rate J² e^{−κ²/2K}/2π or less, and a jump of σ does that to ⟨σσ⟩. Angles are worse off: θ = √(2w), so an error e
+of the complement w = 1 − |ρ| is one of e/θ. θ is the smallest angle at the layer of those whose complement is not known
+to relative accuracy (see `tiles.correlation_step`).
+
+Errors of K are relative to √(K_aa K_bb), those of Θ to √(Θ_aa Θ_bb), those of averages to their largest value too.
+"""
+
+from functools import lru_cache
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from finitewidth.activations import Activation
+from finitewidth.architecture import MLP
+from finitewidth.flow.line import LineFlow, collinear_spread
+from finitewidth.flow.pairs import NEARLY_COLLINEAR, PairErrors
+from finitewidth.flow.tiles import NEARLY_EQUAL
+from finitewidth.gaussian.line import average
+from finitewidth.gaussian.tables import is_discontinuous
+
+_EPS = float(np.finfo(float).eps)
+
+
+def relative_errors(net: MLP, line: LineFlow, pairs: PairErrors, n_in: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds on the relative errors of K and Θ at every layer, shape (L,) each.
+
+    Arguments
+        net, line, pairs: the network, its single inputs, and where the errors of pairs come from.
+        n_in: terms of an inner product of inputs; their roundings add up like a random walk.
+    """
+    rounding = (4 + np.sqrt(n_in)) * _EPS
+    no_pairs = line.K.shape[1] == 1
+    of_kernels, of_correlations = rounding, 0.0 if no_pairs else rounding
+    of_angles = of_correlations / _angle(max(pairs.closest[0], 0.5 * NEARLY_COLLINEAR))
+    K, Theta = np.full(len(line.K), 2 * rounding), np.full(len(line.K), 2 * rounding)
+    spread = collinear_spread(net, line)
+    for layer in range(1, len(K)):
+        at = layer - 1
+        C_W = net.per_layer("C_W")[layer]
+        K_in, K_out = line.K[at], line.K[layer]
+        m, s, dm, _, stretch = line.moments[at]
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            steep, grow = np.max(C_W * K_in * s / K_out), np.max(C_W * K_in * np.abs(dm) / K_out)
+            turning = np.sqrt(2 * np.maximum(spread[at], 0.0) / K_out)
+            turn = 2 * np.max(np.nan_to_num(turning))
+            by_size, by_angle = np.sqrt(np.max(stretch / m)), np.max(K_in * s / m)
+        jump, kink = _jumps(net.activation, K_in, m, s)
+        bend, stretched = _bends(net.activation, K_in)
+        rounding = line.moment_error[at] + 4 * _EPS
+        own, of_gap, of_turn = (e[at] + rounding for e in pairs.averages)
+        of_F = own + by_size * of_kernels + by_angle * of_correlations + jump * of_angles
+        bend = bend if kink == 0 else 2 * bend  # (p + q)² ≤ 2(p² + q²) of the delta and the rest of σ''
+        of_S = own + stretched * of_kernels + bend * of_correlations + 2 * kink * of_angles
+        Theta[layer] = 4 * _EPS + max(of_F, of_S + Theta[at])
+        if not no_pairs:
+            jump = jump * float(np.max(C_W * m / K_out))
+            of_gap += jump * of_angles
+            of_correlations = own + jump * of_angles + turn * of_kernels + steep * of_correlations
+            of_angles = np.sqrt(steep) * of_angles + turn * of_kernels + of_turn + _left_out(K_in, turning)
+            of_angles += of_gap / _angle(pairs.closest[layer])
+        of_kernels = line.moment_error[at] + 2 * _EPS + grow * of_kernels
+        K[layer] = of_kernels + of_correlations
+    K[-1], Theta[-1] = K[-1] + pairs.composite[0], Theta[-1] + pairs.composite[1]
+    return K, Theta
+
+
+def _angle(w: float) -> float:
+    return float(np.sqrt(2 * max(w, _EPS)))
+
+
+def _left_out(K: np.ndarray, turning: np.ndarray) -> float:
+    """The fourth order of the angle between nearly equal kernels, which `tiles.correlation_step` leaves out."""
+    u = np.sort(np.log(K))
+    reach = u[np.searchsorted(u, u + 2 * NEARLY_EQUAL) - 1] - u
+    return float(0.5 * np.max(np.nan_to_num(turning)) * reach.max() ** 3)
+
+
+def _jumps(activation: Activation, K: np.ndarray, m: np.ndarray, s: np.ndarray) -> tuple[float, float]:
+    """(Σ|J| e^{−κ²/4K})²/2π of the jumps of σ, relative to ⟨σ²⟩, and of those of σ', relative to ⟨σ'²⟩: the largest.
+
+    The density of (z₁, z₂) at two kinks κ, λ is at most e^{−(κ²/K₁ + λ²/K₂)/4}, at any angle.
+    """
+    if not activation.kinks:
+        return 0.0, 0.0
+    weight = np.exp(-np.square(activation.kinks)[:, None] / (4 * K))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = [
+            float(np.nan_to_num((jumps @ weight) ** 2 / (2 * np.pi * size)).max())
+            for jumps, size in zip(_jump_sizes(activation), (m, s), strict=True)
+        ]
+    return found[0], found[1]
+
+
+@lru_cache(maxsize=256)
+def _jump_sizes(activation: Activation) -> np.ndarray:
+    """|jump| of σ and of σ' at each kink, shape (2, kinks)."""
+    kinks = np.array(activation.kinks)
+    h = 1e-9 * np.maximum(1.0, np.abs(kinks))
+    left, right = (activation.evaluate(kinks + side * h, (0, 1)) for side in (-1, 1))
+    sizes = np.abs(right - left)
+    if not is_discontinuous(activation):
+        sizes[0] = 0.0
+    return sizes
+
+
+_OCTAVE = np.log(2.0)
+_BENDS: WeakKeyDictionary[Activation, dict[int, tuple[float, float]]] = WeakKeyDictionary()
+
+
+def _bends(activation: Activation, K: np.ndarray) -> tuple[float, float]:
+    """K⟨σ''²⟩/⟨σ'²⟩ and √(⟨z²σ''²⟩/⟨σ'²⟩), without the deltas of σ'': the largest at octaves around the kernels."""
+    if activation.pieces is not None and all(len(p) <= 2 or not any(p[2:]) for p in activation.pieces):
+        return 0.0, 0.0
+    octaves = range(int(np.floor(np.log(K.min()) / _OCTAVE)), int(np.ceil(np.log(K.max()) / _OCTAVE)) + 1)
+    known = _BENDS.setdefault(activation, {})
+    new = [n for n in octaves if n not in known]
+    if new:
+        at = np.exp(_OCTAVE * np.array(new))
+        s, square, stretch = average(lambda z: _slopes(activation, z), at, kinks=activation.kinks, rtol=1e-3).value
+        with np.errstate(divide="ignore", invalid="ignore"):
+            both = np.nan_to_num([at * square / s, np.sqrt(stretch / s)])
+        known.update({n: (float(b), float(t)) for n, b, t in zip(new, *both, strict=True)})
+    bend, stretched = zip(*(known[n] for n in octaves), strict=True)
+    return max(bend), max(stretched)
+
+
+def _slopes(activation: Activation, z: np.ndarray) -> np.ndarray:
+    d, dd = activation.evaluate(z, (1, 2))
+    return np.stack([d * d, dd * dd, (z * dd) ** 2])
