@@ -41,7 +41,14 @@ class Term(NamedTuple):
     Thetas: tuple[str, ...] = ()
 
     def __mul__(self, other: "Term") -> "Term":  # type: ignore[override]
-        return Term(self[0] * other[0], *(mine + its for mine, its in zip(self[1:], other[1:], strict=True)))
+        return Term(
+            self.coefficient * other.coefficient,
+            self.C_W + other.C_W,
+            self.lambda_W + other.lambda_W,
+            self.sigmas + other.sigmas,
+            self.jets + other.jets,
+            self.Thetas + other.Thetas,
+        )
 
 
 def feature(pair: Pair) -> list[Term]:

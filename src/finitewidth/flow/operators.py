@@ -75,7 +75,7 @@ class Vertex:
             InputError: for a name that is none of the tensors, or a matrix of another shape or not finite.
         """
         B = self._checked(name, matrix)
-        p, q = (tuple(directions for directions, _ in pair) for pair in FLUCTUATIONS[name])
+        p, q = ((left, right) for (left, _), (right, _) in FLUCTUATIONS[name])
         with one_blas_thread():
             return self._contracted(p, q, B, progress)
 
@@ -249,7 +249,7 @@ class _Step:
         if len(links) > 1:
             total = _multiply_linked(sigma, links, self.Theta, inner) / nodes
         elif links:
-            ((near, far),) = links  # the node's σ_c B_cd σ_d, summed over the one that Θ does not link
+            near, far = links[0][0], links[0][1]  # the node's σ_c B_cd σ_d, summed over the one that Θ does not link
             other = sigma["d" if far == "c" else "c"] @ (inner.T if far == "c" else inner)
             weight = (sigma[far] * other) @ self.Theta
             total = (left * weight if near == "a" else left).T @ (right * weight if near == "b" else right) / nodes

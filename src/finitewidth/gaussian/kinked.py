@@ -43,8 +43,7 @@ def kinked_quartets(activation: Activation, K: np.ndarray, wanted: Sequence[Orde
         keys = sorted({key for *_, key in placed})
         averages = _regular(activation, K, subsets, keys)
         for orders, assignment, key in placed:
-            where = tuple(subsets[:, i] for i in assignment)
-            found[orders][(slice(None), *where)] = averages[:, keys.index(key)]
+            found[orders][:, *subsets.T[list(assignment)]] = averages[:, keys.index(key)]
     return found
 
 
@@ -64,7 +63,7 @@ def kinked_pairs(activation: Activation, K: np.ndarray, wanted: Sequence[PairKey
             found[key][:, a, b] = value, error
     plane = pairs[~is_line]
     if len(plane):
-        keys = sorted({((k + i,), (l + j,)) for k, i, l, j in wanted} | {((l + j,), (k + i,)) for k, i, l, j in wanted})
+        keys = sorted({_flipped(k + i, l + j, flip) for k, i, l, j in wanted for flip in (False, True)})
         regular = _regular(activation, K, plane, keys)
         for key, array in found.items():
             k, i, l, j = key
@@ -123,8 +122,8 @@ def _fill_from_population(
     for orders, each in means.items():
         estimate = spread(np.stack(each))
         for assignment in _surjections(4, 4):
-            where = tuple(subsets[:, i] for i in assignment)
-            found[orders][(slice(None), *where)] = estimate.value[where], estimate.error[where]
+            where = subsets.T[list(assignment)]
+            found[orders][:, *where] = np.stack([estimate.value[*where], estimate.error[*where]])
 
 
 def _surjections(slots: int, size: int) -> Iterator[tuple[int, ...]]:

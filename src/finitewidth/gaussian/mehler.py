@@ -59,20 +59,21 @@ def _coefficients(activation: Activation, std: np.ndarray, orders: tuple[int, ..
     """f_n(K_aa) for n up to the degree that is needed, shape (N, degree), by the order of the derivative."""
     n = int(_REACH / _SPACING)
     u = _SPACING * np.arange(-n, n + 1)
-    found: list[list[np.ndarray]] = [[] for _ in orders]
     values = activation.evaluate(std[:, None] * u, orders)
     if not np.all(np.isfinite(values)):
         raise InputError(f"{activation.name} overflows where a Gaussian of variance {std.max() ** 2:.4g} has weight")
     half = np.exp(-0.25 * u * u) * (2 * np.pi) ** -0.25  # φ^{1/2}, kept apart: h_n alone would overflow
     weighted = _SPACING * values.reshape(-1, len(u)) * half
     total = (weighted * values.reshape(weighted.shape)) @ half
-    rows, found = [half, u * half], np.zeros((len(weighted), 0))
+    rows = [half, u * half]
+    coefficients = np.zeros((len(weighted), 0))
     for degree in _DEGREES:
         for n in range(len(rows), degree):
             rows.append((u * rows[-1] - np.sqrt(n - 1) * rows[-2]) / np.sqrt(n))
-        found = np.concatenate([found, weighted @ np.stack(rows[found.shape[1] : degree]).T], axis=1)
-        if np.all(total - (found**2).sum(1) <= _GOAL * total):
-            return dict(zip(orders, found.reshape(len(orders), len(std), degree), strict=True))
+        more = weighted @ np.stack(rows[coefficients.shape[1] : degree]).T
+        coefficients = np.concatenate([coefficients, more], axis=1)
+        if np.all(total - (coefficients**2).sum(1) <= _GOAL * total):
+            return dict(zip(orders, coefficients.reshape(len(orders), len(std), degree), strict=True))
     raise InputError(
         f"pair averages of {activation.name} at K = {std.max() ** 2:.4g} need Hermite polynomials beyond degree "
         f"{_DEGREES[-1]}; use smaller inputs, C_W or C_b"
