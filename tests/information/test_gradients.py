@@ -85,6 +85,19 @@ def test_a_linear_network_by_hand():
     assert found.trace_variance == pytest.approx(1.2)
 
 
+@pytest.mark.parametrize("covariance", ["covariance", "output_covariance"])
+def test_order_of_outputs_and_inputs(covariance):
+    # H_(kc)(md) = H_(md)(kc), z z = z z, and in Cov[H, H] the two H are alike; after one hidden layer B and F have more
+    # symmetry than that, and would not tell
+    deep = fw.tangent_kernel(DEEP, X)
+    for outputs in product(range(2), repeat=4):
+        value = getattr(deep, covariance)(*outputs)
+        orders = [(1, 0, 2, 3), (0, 1, 3, 2)] + [(2, 3, 0, 1)] * (covariance == "covariance")
+        for order in orders:
+            moved = getattr(deep, covariance)(*(outputs[p] for p in order))
+            np.testing.assert_allclose(moved, value.transpose(order), atol=1e-13)
+
+
 def test_activations_that_jump_have_none():
     with pytest.raises(InputError, match="do not exist for"):
         fw.tangent_kernel(fw.MLP("perceptron", depth=2, width=20), X)

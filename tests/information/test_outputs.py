@@ -3,7 +3,7 @@
 |z| < 5 fails by chance once in 1.7·10⁶ for a normal number: for the some 150 numbers of this file once in 10⁴ seeds.
 """
 
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -94,6 +94,24 @@ def test_deep_linear_networks(widths):
         left.append([3 * exact - 3 - found.kurtosis[0], (1 + 2 / 4) * exact - 1 - found.norm_covariance[0, 0] / K2])
     slopes = np.log2(np.divide(left[:-1], left[1:]))
     np.testing.assert_allclose(slopes[-1], 2, atol=0.02)  # 1/n² and a little 1/n³
+
+
+def test_norms_of_two_inputs_of_a_linear_network():
+    # one hidden layer of n, C_W = 1, by Wick: Ĝ_ab is an average of n products, m outputs are N(0, Ĝ) given it
+    n, m, x = 15, 4, np.array([[1.0, 0.2], [-0.3, 0.8]])
+    K = x @ x.T / 2
+    square = np.outer(np.diagonal(K), np.diagonal(K))
+    expected = 2 * K**2 / n + 2 / m * (K**2 + (K**2 + square) / n)
+    found = fw.nearly_gaussian(fw.MLP("linear", depth=2, width=n, n_out=m), x)
+    np.testing.assert_allclose(found.norm_covariance, expected, rtol=1e-10)
+
+
+def test_correlator_does_not_ask_in_which_order_its_preactivations_come(shallow):
+    for neurons in product(range(2), repeat=4):
+        value = shallow.four_point(*neurons)
+        for order in permutations(range(4)):
+            moved = shallow.four_point(*(neurons[p] for p in order))
+            np.testing.assert_allclose(moved, value.transpose(order), atol=1e-13)
 
 
 def test_one_layer_of_weights_is_gaussian():

@@ -117,10 +117,12 @@ def test_ntk_of_trained_real_networks_changes_as_said():
     K, Theta = flow.K[-1].item(), flow.Theta[-1].item()
     widths, values, errors = [16, 32, 64], [], []
     for n in widths:
-        average, error = mean(relative_changes(at_width(net, n), np.sqrt(K), Theta, 10_000, n))
+        # what is odd in the target has no mean: taken away by giving each network both signs
+        both = [relative_changes(at_width(net, n), sign * np.sqrt(K), Theta, 10_000, n) for sign in (1, -1)]
+        average, error = mean(sum(both) / 2)
         values.append(n * average)
         errors.append(n * error)
     fit = extrapolate(widths, values, errors, order=1)
     expected = 64 * limit.NTK_change.item()
     assert abs(fit.value - expected) < BOUND * fit.standard_error, (fit.value, fit.standard_error, expected)
-    assert fit.standard_error < 0.05 * abs(expected)  # it is a test
+    assert fit.standard_error < 0.1 * abs(expected)  # with ddII counted once instead of twice it would be −1.3

@@ -34,7 +34,7 @@ def mixture_sample(
     root = _root(K)
     inverse = np.linalg.pinv(root)
     white = np.einsum("pa,qb,rc,sd,abcd->pqrs", *(inverse,) * 4, fluctuation, optimize=True)
-    modes = _modes(white, float(error * np.linalg.norm(inverse, 2) ** 4 * len(K) ** 2))
+    modes = _modes(white, error * float(np.linalg.norm(inverse, 2)) ** 4 * len(K) ** 2)
     mean = inverse @ shift @ inverse.T - np.einsum("eab,ebc->ac", modes, modes) / 2
     of_modes, of_neurons = jax.random.split(key)
     weights = np.asarray(jax.random.normal(of_modes, (size, len(modes))))
