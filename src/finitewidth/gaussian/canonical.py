@@ -21,7 +21,7 @@ from finitewidth.gaussian.hermite import Half, Planes, hermite_planes, rotated, 
 from finitewidth.gaussian.planes import axes_of
 from finitewidth.gaussian.polar import one_blas_thread
 
-_TRIED, _HIGHEST = (80, 160, 320), 320  # degrees
+_TRIED, _HIGHEST = (48, 96, 160, 320), 320  # degrees
 _MORE = 1.3
 _GOAL = 1e-7  # of √(⟨A²⟩⟨B²⟩)
 _ALIKE = 3  # quartets that the degree is tried on

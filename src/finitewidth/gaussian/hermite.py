@@ -22,7 +22,7 @@ Half = tuple[int, ...]
 """Orders of the derivatives of σ at the two inputs of a plane."""
 
 _EPS = float(np.finfo(float).eps)
-_COARSER = 0.7  # an error that the difference of the lattices, not its power, bounds may be larger
+_COARSER = 0.9  # an error that the difference of the lattices, not its power, bounds may be larger
 _PLANES_AT_A_TIME = 4  # what they need of memory is bounded so
 
 

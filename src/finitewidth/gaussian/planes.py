@@ -18,7 +18,7 @@ from finitewidth.errors import InputError
 from finitewidth.gaussian.products import Product, single_input_products
 
 _SPACINGS = tuple(0.95 * 0.87**i for i in range(24))
-_FINE_ENOUGH = 1e-9  # relative error of one lattice on a line
+_FINE_ENOUGH = 1e-7  # relative error of one lattice on a line
 _NEGLIGIBLE = 1e-15  # relative weight of the tail that is cut off
 _EXPONENT = 1.4
 
@@ -74,7 +74,7 @@ def mean_of_lattices(both: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def spacing(activation: Activation, variance: float, products: tuple[tuple[int, ...], ...], reach: float) -> float:
-    """The widest that gives these products of derivatives of a single input, and their magnitudes, to 1e-9.
+    """The widest that gives these products of derivatives of a single input, and their magnitudes, to 1e-7.
 
     A line is the worst case: the plane's axes are never steeper functions of the inputs.
     """

@@ -7,7 +7,9 @@ once.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations, product
+from os import cpu_count
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import numpy as np
 from finitewidth.activations import Activation
 from finitewidth.gaussian.canonical import averages_of_quartets, canonical_correlations
 from finitewidth.gaussian.planes import Lattices, derivatives_on, mean_of_lattices, reach, spacing
+from finitewidth.gaussian.polar import one_blas_thread
 from finitewidth.gaussian.products import Product, single_input_products
 
 Orders = tuple[int, ...]
@@ -147,7 +150,9 @@ def _on_planes(
     patterns = _PATTERNS[2 * len(halves[0]), 2]
     found = np.zeros((2, len(pairs), len(patterns), len(halves), len(halves)))
     std = np.sqrt(np.diag(K))
-    for at, pair in enumerate(pairs):
+
+    def fill(at: int) -> None:
+        pair = pairs[at]
         rho = np.clip(K[pair[:1], pair[1:]] / np.prod(std[pair]), -1.0, 1.0)
         d = derivatives_on(activation, std[pair][None], rho, orders, lattices).reshape(len(orders), 2, 2, -1)
         sides = {
@@ -161,4 +166,7 @@ def _on_planes(
             both = (sides[left] * weights[:, None]) @ sides[right].swapaxes(1, 2)
             scale = np.sqrt(np.multiply.outer(squares[left], squares[right])) + np.finfo(float).tiny
             found[:, at, i] = mean_of_lattices(both, scale)
+
+    with one_blas_thread(), ThreadPoolExecutor(cpu_count() or 1) as pool:
+        list(pool.map(fill, range(len(pairs))))
     return found
