@@ -1,4 +1,4 @@
-"""Large depth: exponents and coefficients of every tensor in the K* = 0 class (FACTS 4.4), tabulated in docs/asymptotics.md."""
+"""Large depth: exponents and coefficients of every tensor, K* = 0 class (FACTS 4.4), as in docs/asymptotics.md."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -157,7 +157,8 @@ def _summed(
     with ThreadPoolExecutor(threads) as pool:
         found = list(pool.map(portion, np.split(padded, threads)))
     one, other, scale = (np.concatenate(each)[: len(factors)] for each in zip(*found, strict=True))
-    apart = np.minimum(np.abs(one - other) / scale, 1.0)
+    # of the entries of a product the one that is farthest off: others may agree by chance
+    apart = np.minimum(np.abs(one - other) / scale, 1.0).max(axis=(-2, -1), keepdims=True)
     return 0.5 * (one + other), scale * apart**_EXPONENT, scale
 
 
