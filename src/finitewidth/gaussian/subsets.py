@@ -135,7 +135,8 @@ def _tables(
                 f"{activation.name}; use smaller inputs, C_W or C_b, or fewer inputs"
             )
         value, error, scale = _summed(program, L, rank, h, reach)
-        found[:, here] = np.stack([value, error + 4 * np.finfo(float).eps * scale]).reshape(
+        cut = 4 * np.finfo(float).eps + 16 * _TAIL.get(rank, 0.0)  # rounding, and the tail that no lattice sees
+        found[:, here] = np.stack([value, error + cut * scale]).reshape(
             2, len(here), *found.shape[2:]
         )
     return found
