@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
+from finitewidth import precision
 from finitewidth.precision import float64, in_float64
 
 
@@ -49,3 +50,16 @@ def test_flow_is_double_in_a_single_precision_program() -> None:
     flow = fw.flow(fw.MLP("tanh", depth=3, C_b=0.1), jnp.ones((1, 3)))
     assert flow.K.dtype == np.float64
     assert np.isclose(float(flow.K[0, 0, 0]), 1.1, rtol=1e-15)
+
+
+def test_wide_vectors_are_asked_only_of_what_knows_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = precision._wide_vectors.__wrapped__
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert ask() is None
+
+    def unknown(*args: object, **options: object) -> None:
+        raise RuntimeError("No such compile option")
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    monkeypatch.setattr(jax, "jit", unknown)
+    assert ask() is None

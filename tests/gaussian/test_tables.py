@@ -55,7 +55,7 @@ def seen(activation: fw.Activation, K: np.ndarray, s: float):
     return off, edge, table.errors, relative
 
 
-@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(n, marks=pytest.mark.slow) for n in range(4, 16))])
+@pytest.mark.parametrize("seed", [1, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 2, *range(4, 16)))])
 def test_the_error_is_honest_and_small(seed: int) -> None:
     s = -1.0 if seed % 3 == 0 else 1.0
     activation = random_activation(seed)
@@ -69,7 +69,14 @@ def test_the_error_is_honest_and_small(seed: int) -> None:
     assert stated.collinear[0] <= 1e-12
 
 
-@pytest.mark.parametrize(("name", "window"), [("tanh", (3.0, 5.0)), ("cos", (0.0, 2.0)), ("gaussian", (4.0, 5.0))])
+@pytest.mark.parametrize(
+    ("name", "window"),
+    [
+        ("tanh", (3.0, 5.0)),
+        pytest.param("cos", (0.0, 2.0), marks=pytest.mark.slow),
+        pytest.param("gaussian", (4.0, 5.0), marks=pytest.mark.slow),
+    ],
+)
 def test_collinear_values_by_themselves(name: str, window: tuple[float, float]) -> None:
     """⟨σ(√a x)σ(√b x)⟩ of very different kernels, by one integral in 30 digits: a table that resolves D may miss it."""
     functions = {"tanh": mp.tanh, "cos": mp.cos, "gaussian": lambda z: mp.exp(-z * z)}
