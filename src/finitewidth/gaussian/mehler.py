@@ -35,21 +35,22 @@ def many_pair_averages(activation: Activation, K: np.ndarray, wanted: Sequence[O
     """
     orders = tuple(sorted({k for each in wanted for k in each}))
     std = np.sqrt(np.diag(K))
-    coefficients = _coefficients(activation, std, orders)
+    # by degree first: a row of the sum then is contiguous
+    coefficients = {k: np.ascontiguousarray(f.T) for k, f in _coefficients(activation, std, orders).items()}
     rho = np.clip(K / np.outer(std, std), -1.0, 1.0)
     np.fill_diagonal(rho, 1.0)
     found = {each: np.zeros_like(rho) for each in wanted}
     size = max(1, _IN_CACHE // len(K))
     for rows in (slice(at, at + size) for at in range(0, len(K), size)):
         for (k, l), total in found.items():
-            total[rows] = _horner(coefficients[k][rows], coefficients[l], rho[rows])
+            total[rows] = _horner(coefficients[k][:, rows], coefficients[l], rho[rows])
     return found
 
 
 def _horner(left: np.ndarray, right: np.ndarray, rho: np.ndarray) -> np.ndarray:
     """Σ_n left_n right_n ρⁿ, from the highest degree down."""
     total, term = np.zeros_like(rho), np.empty_like(rho)
-    for f, g in zip(left.T[::-1], right.T[::-1], strict=True):
+    for f, g in zip(left[::-1], right[::-1], strict=True):
         total *= rho
         total += np.multiply.outer(f, g, out=term)
     return total
