@@ -335,7 +335,7 @@ def test_one_layer() -> None:
         ({}, [[1.0, np.inf]], {}, "`x`.*inf"),
         ({}, np.zeros((0, 3)), {}, "`x`"),
         ({}, [[1.0, 1.0], [0.0, 0.0]], {}, "`x` is all zero in row 1.*drop it"),
-        ({}, ONE, {"order": 1}, "`order` must be 0"),
+        ({}, ONE, {"order": 2}, "`order` must be 0"),
         ({}, ONE, {"tensors": "V"}, "`tensors` must be None"),
         ({}, ONE, {"layers": "first"}, "`layers` must be 'all', 'last'"),
         ({}, ONE, {"layers": [2, 6]}, "`layers` must be increasing layers between 1 and 5"),
