@@ -24,7 +24,6 @@ class LineFlow:
         K, Theta, V, chi_parallel, chi_perp: as in the module's equations.
         moments: ⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩, ⟨z²σ'²⟩ at each layer, shape (L, 5, N).
         moment_error: relative error of ⟨σ²⟩ and ⟨σ'²⟩, shape (L,).
-        steepest: of the step into each layer, the largest factor by which it amplifies relative errors, shape (L,).
     """
 
     K: np.ndarray
@@ -34,7 +33,6 @@ class LineFlow:
     chi_perp: np.ndarray
     moments: np.ndarray
     moment_error: np.ndarray
-    steepest: np.ndarray
 
 
 def line_flow(net: MLP, x2: np.ndarray) -> LineFlow:
@@ -47,7 +45,7 @@ def line_flow(net: MLP, x2: np.ndarray) -> LineFlow:
     C_b, C_W, l_b, l_W = (net.per_layer(name) for name in ("C_b", "C_W", "lambda_b", "lambda_W"))
     K, Theta, V = (np.zeros((L, N)) for _ in range(3))
     moments = np.zeros((L, 5, N))
-    moment_error, steepest = np.zeros(L), np.zeros(L)
+    moment_error = np.zeros(L)
     K[0], Theta[0] = C_b[0] + C_W[0] * x2, l_b[0] + l_W[0] * x2
     for layer in range(L):
         _check_range(net, K[layer], layer + 1)
@@ -60,9 +58,8 @@ def line_flow(net: MLP, x2: np.ndarray) -> LineFlow:
             Theta[layer + 1] = l_b[layer + 1] + l_W[layer + 1] * m + C_W[layer + 1] * s * Theta[layer]
             ratio = net.widths[layer] / net.widths[layer - 1] if layer else 0.0
             V[layer + 1] = C_W[layer + 1] ** 2 * (np.maximum(m4 - m * m, 0.0) + ratio * dm * dm * V[layer])
-            steepest[layer + 1] = np.max(C_W[layer + 1] * np.maximum(np.abs(dm), s) * K[layer] / K[layer + 1])
     entered = np.concatenate([C_W[1:], C_W[-1:]])[:, None]
-    return LineFlow(K, Theta, V, entered * moments[:, 2], entered * moments[:, 1], moments, moment_error, steepest)
+    return LineFlow(K, Theta, V, entered * moments[:, 2], entered * moments[:, 1], moments, moment_error)
 
 
 def collinear_spread(net: MLP, line: LineFlow) -> np.ndarray:

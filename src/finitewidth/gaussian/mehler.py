@@ -38,13 +38,21 @@ def many_pair_averages(activation: Activation, K: np.ndarray, wanted: Sequence[O
     # by degree first: a row of the sum then is contiguous
     coefficients = {k: np.ascontiguousarray(f.T) for k, f in _coefficients(activation, std, orders).items()}
     rho = np.clip(K / np.outer(std, std), -1.0, 1.0)
-    np.fill_diagonal(rho, 1.0)
+    np.fill_diagonal(rho, 0.0)
     found = {each: np.zeros_like(rho) for each in wanted}
     size = max(1, _IN_CACHE // len(K))
     for rows in (slice(at, at + size) for at in range(0, len(K), size)):
+        degree = _degree(float(np.abs(rho[rows]).max()))
         for (k, l), total in found.items():
-            total[rows] = _horner(coefficients[k][:, rows], coefficients[l], rho[rows])
+            total[rows] = _horner(coefficients[k][:degree, rows], coefficients[l][:degree], rho[rows])
+    for (k, l), total in found.items():
+        np.fill_diagonal(total, np.einsum("na,na->a", coefficients[k], coefficients[l]))
     return found
+
+
+def _degree(rho: float) -> int | None:
+    """Beyond this degree Σ f_n g_n ρⁿ is below `_GOAL` of ‖f‖ ‖g‖; None for all that there are."""
+    return None if rho >= 1.0 else 1 if rho == 0.0 else 1 + int(np.ceil(np.log(_GOAL) / np.log(rho)))
 
 
 def _horner(left: np.ndarray, right: np.ndarray, rho: np.ndarray) -> np.ndarray:
