@@ -11,20 +11,20 @@ from finitewidth.flow.vertex import FLUCTUATIONS, SHIFTS, TENSORS
 from finitewidth.precision import float64
 
 NET = fw.MLP("tanh", depth=3, width=16, C_b=0.2, C_W=1.3, lambda_b=0.5, lambda_W=0.7)
+SHALLOW = fw.MLP("tanh", depth=2, width=16, C_b=0.2, C_W=1.3, lambda_b=0.5, lambda_W=0.7)
 X = np.full((1, 1), 1.1**0.5)
 
 
 def test_right_theory_passes_and_progress_is_told():
     """False-alarm rate 1e-6; few networks, large errors: what is tested is that everything is put together rightly."""
     seen = []
-    found = fw.verify(
-        NET, X, n_networks=200, widths=(8, 16, 40), false_alarm_rate=1e-6, progress=lambda *a: seen.append(a)
-    )
+    options = {"n_networks": 400, "widths": (12,), "degree": 0, "false_alarm_rate": 1e-6}
+    found = fw.verify(SHALLOW, X, **options, progress=lambda *a: seen.append(a))
     assert found.passed, str(found)
     assert [row.name for row in found.rows] == list(compare.NAMES)
     assert all(row.standard_error > 0 for row in found.rows)
     done, total = seen[-1]
-    assert done == total == 200 * 3 * (16 + 10 + 1 + 1)
+    assert done == total == 400 * (16 + 10 + 1 + 1)
 
 
 def test_a_wrong_kernel_is_caught(monkeypatch):
@@ -65,9 +65,6 @@ def plant(monkeypatch, name, factor):
 
     monkeypatch.setattr(singly, "source", planted_source)
     monkeypatch.setattr(singly, "responses", planted_responses)
-
-
-SHALLOW = fw.MLP("tanh", depth=2, width=16, C_b=0.2, C_W=1.3, lambda_b=0.5, lambda_W=0.7)
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,7 @@ def test_contraction_of_one_layer_is_zero_and_progress_is_told() -> None:
     ("network", "options", "message"),
     [
         ({"n_in": 3}, {}, "`x` has 4 columns, but the network has n_in = 3"),
-        ({"activation": "relu"}, {}, r"`net` has the activation relu, whose kinks .*use fw\.flow\(net, x, order=1\)"),
+        ({"activation": "elu"}, {}, r"`net` has the activation elu, with kinks .*use fw\.flow\(net, x, order=1\)"),
         ({}, {"nodes": 100}, "`nodes` must be a power of two and `randomisations` ≥ 2, but got 100 and 8"),
         ({}, {"nodes": 0}, "`nodes` must be an integer ≥ 1, but got 0"),
         ({}, {"randomisations": 1}, "`randomisations` ≥ 2, but got 512 and 1"),

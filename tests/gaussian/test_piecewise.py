@@ -84,7 +84,9 @@ def test_distance_from_the_collinear_pair(name: str, s: float) -> None:
     np.testing.assert_allclose(found.S, plane.S, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["hardtanh", "hardswish", "relu6"])
+@pytest.mark.parametrize(
+    "name", ["relu6", *(pytest.param(name, marks=pytest.mark.slow) for name in ("hardtanh", "hardswish"))]
+)
 def test_price(name: str) -> None:
     """∂⟨σσ⟩/∂ρ = √(ab)⟨σ'σ'⟩: two outputs of one form, by automatic differentiation."""
     activation = fw.activations.named(name)
