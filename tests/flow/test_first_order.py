@@ -85,6 +85,21 @@ def test_refusals(activation: str, inputs: int, tensors, message: str) -> None:
         fw.flow(net(activation), x, order=1, tensors=tensors)
 
 
+def test_a_deep_network_of_many_inputs_is_refused_for_its_memory() -> None:
+    """11 tensors of 16⁴ entries with errors at 1000 layers: 11 GiB."""
+    deep = fw.MLP("gelu", depth=1000, width=10**6)
+    with pytest.raises(fw.InputError, match=r"16 inputs at 1000 layers take 10\.7 GiB; keep fewer `layers`"):
+        fw.flow(deep, np.eye(16), order=1)
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_kept_layers_are_those_of_the_whole_flow(inputs: int) -> None:
+    whole = fw.flow(net(), X[:inputs], order=1, tensors="V,G1")
+    kept = fw.flow(net(), X[:inputs], order=1, tensors="V,G1", layers=[1, 3])
+    assert kept.layer.values.tolist() == [1, 3]
+    assert kept.equals(whole.sel(layer=[1, 3]))
+
+
 def test_trust_warning_names_the_ratio_and_the_line_of_the_user() -> None:
     """V/(nK²) = 5(L − 1)/n for ReLU: warned beyond ½, here 5 · 9/10."""
     narrow = fw.MLP("relu", depth=10, width=10, C_W=2.0)

@@ -19,6 +19,7 @@ from finitewidth.gaussian.tables import is_discontinuous
 MOST_INPUTS = 16
 """Of the dense route: N⁴ numbers for each tensor and layer, and an integral for every four inputs."""
 
+_MOST_MEMORY = 4.0  # GiB
 _BEYOND = 0.5
 _WITH_JUMPS = ("V", "G1")
 _SECOND_DERIVATIVES = ("P", "Q", "R", "S", "T", "U")
@@ -62,10 +63,15 @@ def asked_tensors(tensors: str | Sequence[str] | None, activation: Activation) -
     return tuple(name for name in TENSORS if name in names)
 
 
-def check_size(N: int, names: Sequence[str]) -> None:
-    """Refuse what the dense route cannot hold."""
+def check_size(N: int, names: Sequence[str], layers: int) -> None:
+    """Refuse what the dense route cannot hold: values and errors, 8 bytes each, at every layer that is kept."""
+    size = 16 * sum(float(N) ** (4 if name in FLUCTUATIONS else 2) for name in names) / 2**30
+    if N <= MOST_INPUTS and size * layers > _MOST_MEMORY:
+        raise InputError(
+            f"the tensors {' '.join(names)} of {N} inputs at {layers} layers take {size * layers:.3g} GiB; keep fewer "
+            f"`layers` ({size:.3g} GiB each; 'last' is one), or ask for fewer tensors"
+        )
     if N > MOST_INPUTS:
-        size = 16 * sum(float(N) ** (4 if name in FLUCTUATIONS else 2) for name in names) / 2**30
         raise InputError(
             f"`x` has {N} inputs: the dense tensors {' '.join(names)} take {size:.3g} GiB a layer, and an integral for "
             f"every four inputs; give at most {MOST_INPUTS}, or contract them with matrices without forming them: "
@@ -78,24 +84,27 @@ def first_order_variables(
     line: LineFlow,
     kernels: tuple[np.ndarray, np.ndarray],
     names: tuple[str, ...],
+    kept: Sequence[int],
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, Any]:
-    """xarray variables of the tensors and their errors, at all layers; `kernels` are K and Θ there, shape (L, N, N)."""
+    """xarray variables of the tensors and their errors at the kept layers, from K and Θ at all, shape (L, N, N)."""
     L, N = line.K.shape
     if not names:
         return {}
     if N == 1:
         value, error = single_input_flow(net, line, names)
         value, error = (
-            {n: each[n].reshape(L, *(1,) * (4 if n in FLUCTUATIONS else 2)) for n in names} for each in (value, error)
+            {n: each[n][np.array(kept) - 1].reshape(-1, *(1,) * (4 if n in FLUCTUATIONS else 2)) for n in names}
+            for each in (value, error)
         )
     else:
         layers = []
-        for each in dense_flow(net, *kernels, names):
-            layers.append(each)
+        for layer, each in enumerate(dense_flow(net, *kernels, names), start=1):
+            if layer in kept:
+                layers.append(each)
             if progress is not None:
-                progress(len(layers), L)
-        value, error = ({n: np.stack([layer[i][n] for layer in layers]) for n in names} for i in (0, 1))
+                progress(layer, L)
+        value, error = ({n: np.stack([each[i][n] for each in layers]) for n in names} for i in (0, 1))
     if "V" in names:
         _warn_beyond_first_order(net, line)
     variables: dict[str, Any] = {}

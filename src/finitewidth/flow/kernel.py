@@ -77,7 +77,7 @@ def flow(
     kept = _kept_layers(layers, net.depth)
     names = asked_tensors(tensors, net.activation) if order else ()
     if order:
-        check_size(len(x), names)
+        check_size(len(x), names, len(kept))
     _check_memory(len(x), len(kept))
     needed = kept if order == 0 else list(range(1, net.depth + 1))
     with one_blas_thread():  # where cores are busy, threads of BLAS wait for one another longer than they compute
@@ -87,11 +87,12 @@ def flow(
     found = _dataset(net, line, (K, Theta), errors, needed, None if order else tensors)
     if order == 0:
         return found
-    found = found.drop_vars(["V", "V_error"]).assign(first_order_variables(net, line, (K, Theta), names, progress))
+    found = found.drop_vars(["V", "V_error"]).sel(layer=kept)
+    found = found.assign(first_order_variables(net, line, (K, Theta), names, kept, progress))
     if "d" in found.dims:
         found = found.assign_coords(c=found["a"].values, d=found["a"].values)
     found.attrs["notes"] = "; ".join(filter(None, [found.attrs["notes"], notes(net.activation, names)]))
-    return found.sel(layer=kept)
+    return found
 
 
 def _dataset(
