@@ -24,6 +24,7 @@ from finitewidth.gaussian.truncated import Key, can_be_truncated, truncated_aver
 
 Orders = tuple[int, ...]
 PairKey = tuple[int, int, int, int]
+"""(k, i, l, j) of ⟨∂ⁱσ⁽ᵏ⁾_a ∂ʲσ⁽ˡ⁾_b⟩."""
 
 _MOST_PANELS = 5  # subsets of four inputs that nested panels are used for: seconds each
 _POPULATION, _RANDOMISATIONS = 1 << 14, 16

@@ -1,8 +1,7 @@
 r"""Averages over every pair and every quartet of a few inputs, with derivatives that see the jumps of σ.
 
 ⟨∂ⁱσ⁽ᵏ⁾_a ∂ʲσ⁽ˡ⁾_b⟩ and ⟨σ⁽ⁱ⁾_a σ⁽ʲ⁾_b σ⁽ᵏ⁾_c σ⁽ˡ⁾_d⟩, where σ⁽ᵏ⁾ is the almost-everywhere derivative and ∂ the
-derivative in the sense of distributions. For smooth σ they are the same, and lattices do it all (`subsets`); else see
-`kinked`.
+derivative in the sense of distributions. For smooth σ they are the same (`subsets`); else see `kinked`.
 """
 
 from collections.abc import Sequence
@@ -12,6 +11,8 @@ import numpy as np
 from finitewidth.activations import Activation
 from finitewidth.gaussian.kinked import PairKey, kinked_pairs, kinked_quartets
 from finitewidth.gaussian.subsets import averages_of_subsets
+
+__all__ = ["PairKey", "pair_averages", "quartet_averages"]
 
 
 def pair_averages(activation: Activation, K: np.ndarray, wanted: Sequence[PairKey]) -> dict[PairKey, np.ndarray]:
