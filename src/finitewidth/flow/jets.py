@@ -108,6 +108,11 @@ def collect(terms: list[Term]) -> list[Term]:
     return [key._replace(coefficient=float(c)) for key, c in total.items() if c]
 
 
+def pair_key(left: Sigma, right: Sigma) -> tuple[int, int, int, int]:
+    """(k, i, l, j) of ⟨∂ⁱσ⁽ᵏ⁾_a ∂ʲσ⁽ˡ⁾_b⟩: what such an average is looked up by."""
+    return left.order, left.weak, right.order, right.weak
+
+
 def _jet_of_sigma(directions: str, sample: str) -> list[Term]:
     """s_I = Σ_{partitions π of I} σ^{(|π|)} Π_{B∈π} z_B (Faà di Bruno)."""
     return [

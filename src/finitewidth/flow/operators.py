@@ -22,15 +22,15 @@ from scipy.stats import qmc
 from finitewidth.architecture import MLP, whole_number
 from finitewidth.data import check_inputs
 from finitewidth.errors import InputError
-from finitewidth.flow.jets import Pair, Sigma, Term
+from finitewidth.flow.jets import Pair, Term, pair_key
 from finitewidth.flow.line import line_flow
 from finitewidth.flow.pairs import pair_flow
 from finitewidth.flow.vertex import FLUCTUATIONS, Source, component, covariance, jacobian
 from finitewidth.gaussian.estimate import Estimate
-from finitewidth.gaussian.kinked import PairKey
 from finitewidth.gaussian.many_pairs import is_piecewise_linear, many_pairs
 from finitewidth.gaussian.polar import one_blas_thread
 from finitewidth.gaussian.population import spread
+from finitewidth.gaussian.quartets import PairKey
 from finitewidth.precision import in_float64
 
 Kind = tuple[str, str]
@@ -171,14 +171,14 @@ class _Step:
             if component(_pair(e, "ab"), _pair(g, "cd")) is not None
         }
         needed = {
-            _key(*sorted(term.sigmas))
+            pair_key(*sorted(term.sigmas))
             for side in kinds
             for kind in side
             for terms in jacobian(_pair(kind, "ab")).values()
             for term in terms
         }
         needed |= {
-            _key(*(s for s in sorted(source.term.sigmas) if s.sample in side))
+            pair_key(*(s for s in sorted(source.term.sigmas) if s.sample in side))
             for each in sources.values()
             for source in each
             if not source.is_connected
@@ -190,7 +190,7 @@ class _Step:
         def amplitude(terms: tuple[Term, ...]) -> np.ndarray:
             total = np.zeros_like(Theta)
             for t in terms:
-                value = means[_key(*sorted(t.sigmas))]
+                value = means[pair_key(*sorted(t.sigmas))]
                 total += t.coefficient * C_W**t.C_W * lambda_W**t.lambda_W * value * Theta ** len(t.Thetas)
             return total
 
@@ -269,10 +269,6 @@ class _Step:
         return self.pair_means[key] if key in self.pair_means else self.pair_means[l, 0, k, 0].T
 
 
-def _key(left: Sigma, right: Sigma) -> PairKey:
-    return left.order, left.weak, right.order, right.weak
-
-
 def _pair(kind: Kind, samples: str) -> Pair:
     return (kind[0], samples[0]), (kind[1], samples[1])
 
@@ -323,7 +319,8 @@ def _population(
 ) -> dict[int, np.ndarray]:
     """σ⁽ᵏ⁾ of sample neurons z ~ N(0, K), K = root rootᵀ, shape (nodes, N), by order.
 
-    Scrambled Sobol points while the inputs are few enough for them to be more even than chance.
+    Scrambled Sobol points while the inputs are few enough for them to be more even than chance. (`gaussian.population`
+    factors K in extended precision, which for a thousand inputs takes longer than all the rest.)
     """
     generator, N = np.random.default_rng(seed), len(root)
     if N <= _MOST_SOBOL:

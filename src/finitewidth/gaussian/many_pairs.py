@@ -51,8 +51,8 @@ def many_pairs(activation: Activation, K: np.ndarray, wanted: Sequence[PairKey])
 def _piecewise_linear(activation: Activation, K: np.ndarray, key: PairKey) -> np.ndarray:
     assert activation.closed_form is not None
     k, i, l, j = key
-    slopes = np.array([float(activation.evaluate(np.array([z]), (1,))[0, 0]) for z in (-1.0, 1.0)])
-    alpha, beta2 = slopes.mean(), 2 / np.pi * (0.5 * (slopes[1] - slopes[0])) ** 2
+    _, (left, right) = activation.closed_form
+    alpha, beta2 = 0.5 * (left + right), (right - left) ** 2 / (2 * np.pi)  # 2β²/π
     if k > 1 or l > 1:
         return np.zeros_like(K)
     std = np.sqrt(np.diag(K))
