@@ -10,14 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from finitewidth.architecture import MLP
-from finitewidth.flow.jets import Sigma, Term
+from finitewidth.flow.jets import Sigma, Term, pair_key
 from finitewidth.flow.layer import Factor, advance
 from finitewidth.flow.singly import replicated
 from finitewidth.flow.vertex import FLUCTUATIONS, rule, with_needed
-from finitewidth.gaussian.quartets import pair_averages, quartet_averages
-
-PairKey = tuple[int, int, int, int]
-"""(k, i, l, j) of ⟨∂ⁱσ⁽ᵏ⁾_a ∂ʲσ⁽ˡ⁾_b⟩."""
+from finitewidth.gaussian.quartets import PairKey, pair_averages, quartet_averages
 
 
 @dataclass(frozen=True)
@@ -32,10 +29,10 @@ class AllInputs:
     quartets: Mapping[tuple[int, ...], np.ndarray]
 
     def pair(self, left: Sigma, right: Sigma) -> np.ndarray:
-        key = _pair_key(left, right)
+        key = pair_key(left, right)
         if key in self.pairs:
             return self.pairs[key]
-        return self.pairs[_pair_key(right, left)].swapaxes(-1, -2)
+        return self.pairs[pair_key(right, left)].swapaxes(-1, -2)
 
     def quartet(self, orders: tuple[int, ...]) -> np.ndarray:
         # stored for ascending orders only: slot i of the result is slot ascending.index(i) of what is stored
@@ -50,24 +47,45 @@ class AllInputs:
 
 
 def dense_flow(
-    net: MLP, K: np.ndarray, Theta: np.ndarray, tensors: Sequence[str]
+    net: MLP,
+    K: np.ndarray,
+    Theta: np.ndarray,
+    relative_errors: tuple[np.ndarray, np.ndarray],
+    tensors: Sequence[str],
 ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """Values and errors of the tensors, layer by layer from 1 to L.
 
     Arguments
         K, Theta: of all layers, shape (L, N, N).
+        relative_errors: theirs at every layer, shape (L,) each.
+        tensors: names; those that they follow from are computed and returned too.
     """
     names = with_needed(tuple(tensors))
     N = K.shape[1]
     state = {name: np.zeros((1, *(N,) * (4 if name in FLUCTUATIONS else 2))) for name in names}
+    rng = np.random.default_rng(0)
     for l in range(net.depth):
         yield {n: state[n][0] for n in names}, {n: np.abs(state[n] - state[n][:1]).max(0) for n in names}
         if l + 1 < net.depth:
-            layer = _layer(net, l, K[l], Theta[l], names)
+            errors = float(relative_errors[0][l]), float(relative_errors[1][l])
+            layer = _layer(net, l, (K[l], Theta[l]), errors, rng, names)
             state = {name: advance(name, state, layer) for name in names}
 
 
-def _layer(net: MLP, l: int, K: np.ndarray, Theta: np.ndarray, names: tuple[str, ...]) -> AllInputs:
+def _layer(
+    net: MLP,
+    l: int,
+    kernels: tuple[np.ndarray, np.ndarray],
+    relative_errors: tuple[float, float],
+    rng: np.random.Generator,
+    names: tuple[str, ...],
+) -> AllInputs:
+    (K, Theta), (of_K, of_Theta) = kernels, relative_errors
+
+    def replicas(found: np.ndarray) -> np.ndarray:
+        value, error = found
+        return replicated(rng, value, error + of_K * np.abs(value))
+
     pair_keys, quartet_orders = needed_averages(names)
     pairs = pair_averages(net.activation, K, pair_keys)
     quartets = quartet_averages(net.activation, K, quartet_orders) if quartet_orders else {}
@@ -75,9 +93,9 @@ def _layer(net: MLP, l: int, K: np.ndarray, Theta: np.ndarray, names: tuple[str,
         float(net.per_layer("C_W")[l + 1]),
         float(net.per_layer("lambda_W")[l + 1]),
         net.widths[l] / net.widths[l - 1] if l else 0.0,
-        Theta[None],
-        {key: replicated(*found) for key, found in pairs.items()},
-        {orders: replicated(*found) for orders, found in quartets.items()},
+        replicated(rng, Theta, of_Theta * np.abs(Theta)),
+        {key: replicas(found) for key, found in pairs.items()},
+        {orders: replicas(found) for orders, found in quartets.items()},
     )
 
 
@@ -88,8 +106,8 @@ def needed_averages(names: tuple[str, ...]) -> tuple[list[PairKey], list[tuple[i
 
     def add(term: Term, sides: Sequence[Sequence[Sigma]]) -> None:
         for left, right in sides:
-            if _pair_key(right, left) not in pairs:
-                pairs.add(_pair_key(left, right))
+            if pair_key(right, left) not in pairs:
+                pairs.add(pair_key(left, right))
 
     for name in names:
         for each in rule(name).sources:
@@ -101,7 +119,3 @@ def needed_averages(names: tuple[str, ...]) -> tuple[list[PairKey], list[tuple[i
             for term in (*response.left, *response.right):
                 add(term, [term.sigmas])
     return sorted(pairs), sorted(quartets)
-
-
-def _pair_key(left: Sigma, right: Sigma) -> PairKey:
-    return left.order, left.weak, right.order, right.weak

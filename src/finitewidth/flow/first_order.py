@@ -83,23 +83,29 @@ def first_order_variables(
     net: MLP,
     line: LineFlow,
     kernels: tuple[np.ndarray, np.ndarray],
+    relative_errors: tuple[np.ndarray, np.ndarray],
     names: tuple[str, ...],
     kept: Sequence[int],
     progress: Callable[[int, int], None] | None,
 ) -> dict[str, Any]:
-    """xarray variables of the tensors and their errors at the kept layers, from K and Θ at all, shape (L, N, N)."""
+    """xarray variables of the tensors and their errors at the kept layers.
+
+    Arguments
+        kernels, relative_errors: K and Θ at all layers, shape (L, N, N) each, and their errors there, shape (L,) each.
+        names: the tensors. kept: layers, counted from 1.
+    """
     L, N = line.K.shape
     if not names:
         return {}
     if N == 1:
-        value, error = single_input_flow(net, line, names)
+        value, error = single_input_flow(net, line, relative_errors, names)
         value, error = (
             {n: each[n][np.array(kept) - 1].reshape(-1, *(1,) * (4 if n in FLUCTUATIONS else 2)) for n in names}
             for each in (value, error)
         )
     else:
         layers = []
-        for layer, each in enumerate(dense_flow(net, *kernels, names), start=1):
+        for layer, each in enumerate(dense_flow(net, *kernels, relative_errors, names), start=1):
             if layer in kept:
                 layers.append(each)
             if progress is not None:

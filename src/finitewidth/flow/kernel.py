@@ -88,7 +88,7 @@ def flow(
     if order == 0:
         return found
     found = found.drop_vars(["V", "V_error"]).sel(layer=kept)
-    found = found.assign(first_order_variables(net, line, (K, Theta), names, kept, progress))
+    found = found.assign(first_order_variables(net, line, (K, Theta), errors, names, kept, progress))
     if "d" in found.dims:
         found = found.assign_coords(c=found["a"].values, d=found["a"].values)
     found.attrs["notes"] = "; ".join(filter(None, [found.attrs["notes"], notes(net.activation, names)]))

@@ -48,14 +48,18 @@ class SingleInputs:
 
 
 def single_input_flow(
-    net: MLP, line: LineFlow, tensors: Iterable[str]
+    net: MLP, line: LineFlow, relative_errors: tuple[np.ndarray, np.ndarray], tensors: Iterable[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The tensors at layers 1 … L, and their errors: arrays of shape (L, N) by name.
 
     X⁽ℓ⁺¹⁾ = A⁽ℓ⁾ X⁽ℓ⁾ + s⁽ℓ⁾, with a number for every tensor.
+
+    Arguments
+        relative_errors: of K and of Θ at every layer, shape (L,) each.
+        tensors: names; those that they follow from are computed and returned too.
     """
     names = with_needed(tuple(tensors))
-    steps = _all_steps(net, line, names)
+    steps = _all_steps(net, line, relative_errors, names)
     L, N = line.K.shape
     X = np.zeros((L, len(names), _REPLICAS, N))
     A, s = np.zeros((L - 1, len(names), len(names), _REPLICAS, N)), np.zeros((L - 1, len(names), _REPLICAS, N))
@@ -71,21 +75,25 @@ def single_input_flow(
     return {n: X[:, i, 0] for i, n in enumerate(names)}, {n: error[:, i] for i, n in enumerate(names)}
 
 
-def _all_steps(net: MLP, line: LineFlow, names: tuple[str, ...]) -> SingleInputs:
+def _all_steps(
+    net: MLP, line: LineFlow, relative_errors: tuple[np.ndarray, np.ndarray], names: tuple[str, ...]
+) -> SingleInputs:
     has_kinks = bool(net.activation.kinks)
     wanted = needed_products(names, has_kinks)
     averages = single_input_products(net.activation, line.K[:-1], wanted)
-    rounding = 4 * np.finfo(float).eps * np.arange(1, len(line.K))[:, None]  # what K has gathered on its way
-    replicas = replicated(averages.value, averages.error + rounding * np.abs(averages.value))
+    of_K, of_Theta = (relative[:-1, None] for relative in relative_errors)
+    rng = np.random.default_rng(0)
+    replicas = replicated(rng, averages.value, averages.error + of_K * np.abs(averages.value))
+    Theta = replicated(rng, line.Theta[:-1], of_Theta * np.abs(line.Theta[:-1]))
     C_W, lambda_W = (net.per_layer(name)[1:, None] for name in ("C_W", "lambda_W"))
     ratio = np.array([0.0, *(n / before for before, n in pairwise(net.widths))])[: len(C_W), None]
     products = {product: replicas[:, i] for i, product in enumerate(wanted)}
-    return SingleInputs(C_W, lambda_W, ratio, line.Theta[None, :-1], products, has_kinks)
+    return SingleInputs(C_W, lambda_W, ratio, Theta, products, has_kinks)
 
 
-def replicated(value: np.ndarray, error: np.ndarray, replicas: int = _REPLICAS) -> np.ndarray:
+def replicated(rng: np.random.Generator, value: np.ndarray, error: np.ndarray) -> np.ndarray:
     """`value`, then `value` ± twice `error` with signs drawn at random, along a new first axis."""
-    signs = np.random.default_rng(0).choice([-2.0, 2.0], size=(replicas - 1, *value.shape))
+    signs = rng.choice([-2.0, 2.0], size=(_REPLICAS - 1, *value.shape))
     return np.concatenate([value[None], value + signs * error])
 
 
