@@ -21,6 +21,12 @@ from finitewidth._version import __version__
 if TYPE_CHECKING:
     from finitewidth import activations as activations
     from finitewidth.activations import Activation as Activation
+    from finitewidth.algorithms import Adam as Adam
+    from finitewidth.algorithms import Bayes as Bayes
+    from finitewidth.algorithms import GradientDescent as GradientDescent
+    from finitewidth.algorithms import GradientFlow as GradientFlow
+    from finitewidth.algorithms import Momentum as Momentum
+    from finitewidth.algorithms import Sgd as Sgd
     from finitewidth.architecture import MLP as MLP
     from finitewidth.compare import verify as verify
     from finitewidth.criticality import critical as critical
@@ -39,6 +45,12 @@ if TYPE_CHECKING:
 _HOME = {
     "MLP": "finitewidth.architecture",
     "Activation": "finitewidth.activations",
+    "GradientFlow": "finitewidth.algorithms",
+    "GradientDescent": "finitewidth.algorithms",
+    "Momentum": "finitewidth.algorithms",
+    "Sgd": "finitewidth.algorithms",
+    "Adam": "finitewidth.algorithms",
+    "Bayes": "finitewidth.algorithms",
     "expectation": "finitewidth.gaussian",
     "flow": "finitewidth.flow",
     "vertex": "finitewidth.flow.operators",
