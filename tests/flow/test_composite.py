@@ -31,9 +31,10 @@ def series(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
     def as_series(net: fw.MLP, x: np.ndarray) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr(pairs, "_MANY_PAIRS", 0)
             patch.setattr(pairs, "_MANY_CLOSED_FORMS", 0)
-            patch.setattr(pairs, "composite", lambda *known: built.append(composite(*known)) or built[-1])
+            patch.setattr(
+                pairs, "composite", lambda net, line, _: built.append(composite(net, line, np.inf)) or built[-1]
+            )
             flow = fw.flow(net, x, tensors="", layers="last")
         assert built[-1] is not None
         return flow
@@ -93,4 +94,4 @@ def test_error_of_near_neighbours_is_honest(bias: float, apart: float, series: C
 def test_refused(name: str, options: dict) -> None:
     net = fw.MLP(name, C_b=0.1, **options)
     with float64():
-        assert composite(net, line(net)) is None
+        assert composite(net, line(net), np.inf) is None

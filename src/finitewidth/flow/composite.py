@@ -1,7 +1,7 @@
 r"""All layers as one function: K and Θ of the last layer, tabulated in what a pair is at the first.
 
 K⁽ᴸ⁾_αβ and Θ⁽ᴸ⁾_αβ depend on three numbers only, K_αα, K_ββ and ρ_αβ at layer 1, whatever the depth. For a smooth σ
-they are analytic there, so some ten thousand pairs sent through the layers make a Chebyshev series
+they are analytic there, so some hundred thousand pairs sent through the layers make a Chebyshev series
 
     K⁽ᴸ⁾_αβ/√(K⁽ᴸ⁾_αα K⁽ᴸ⁾_ββ) = Σ_kpr C_kpr T_k(v) T_p(x_α) T_r(x_β) ,     likewise Θ,
 
@@ -17,6 +17,9 @@ cut off, terms never seen, what the evaluation leaves out, and, for the rounding
 the checks.
 """
 
+from dataclasses import replace
+from functools import lru_cache
+from math import ceil
 from typing import Any, NamedTuple
 
 import jax
@@ -26,15 +29,21 @@ from jax import Array
 from numpy.polynomial import chebyshev
 
 from finitewidth.architecture import MLP
+from finitewidth.errors import InputError
 from finitewidth.flow.line import LineFlow, line_flow
-from finitewidth.flow.tiles import FirstLayer, RunTile, compiled_tiles
+from finitewidth.flow.tiles import FirstLayer, RunTile, compiled_tiles, each_tile
 from finitewidth.gaussian.pair_maps import TWO_SERIES_ERROR, DirectMap, TileBases, Tiles, pair_map, two_series
 from finitewidth.gaussian.tables import chebyshev_coefficients, chebyshev_nodes, unseen
 from finitewidth.precision import jit_with_wide_vectors
 
-_SIZE, _CHECKS = 256, 16  # samples of the tile that holds the nodes, and how many of them are for checks
+_TILE = 128  # samples of a tile of nodes; another one is for checks
+_COPIES = 9  # of each kernel in a tile, so that a pair of kernels has 9 × 9 nodes of v
+_KERNELS = _TILE // _COPIES
+_MOST_TILES = 7
+_PROBE = 128
 _BENDS = (0.75, 0.88)
-_RESOLVED, _TOLERANCE = 1e-13, 1e-11  # coefficients that count, relative to the largest; errors
+_RESOLVED = 1e-13  # coefficients that count, relative to the largest
+_TOLERANCE = 5e-11  # of its error, half of the 1e-10 that kernels are to be right to
 
 
 class Composite(NamedTuple):
@@ -52,89 +61,141 @@ class Composite(NamedTuple):
     errors: tuple[float, float]
 
 
-def composite(net: MLP, line: LineFlow) -> Composite | None:
-    """The series for the kernels in `line`, or None where it would not be right to 1e-11."""
+def composite(net: MLP, line: LineFlow, pairs: float) -> Composite | None:
+    """The series for the kernels in `line`.
+
+    None where it would not be right to 5e-11, or where making it takes more pairs than it is wanted for.
+    """
     if net.activation.kinks or net.depth < 3:
         return None
-    u = np.log(line.K[0])
-    low, high = float(u.min()), float(u.max())
-    p = int(np.clip(np.ceil(8 + 4 * (high - low)), 8, 28))
-    nodes = _Nodes.laid_out(low, high, p)
-    C_b, C_W = (float(net.per_layer(name)[0]) for name in ("C_b", "C_W"))
-    grid = line_flow(net, np.maximum((np.exp(nodes.u) - C_b) / C_W, 0.0))
-    averages = pair_map(net.activation, grid.K[:-1], grid.moments[:-1], [np.arange(_SIZE)])
+    # whole quarters: other data of the same network then find the series made. Below C_b there is no kernel
+    low, high = np.floor(4 * np.log(line.K[0].min())) / 4, np.ceil(4 * np.log(line.K[0].max())) / 4
+    C_b = float(net.per_layer("C_b")[0])
+    low = max(low, np.log(C_b)) if C_b else low
+    # K and Θ of an infinitely wide network know no widths
+    alike = replace(net, width=1, n_in=None, n_out=1)
+    tiles = ceil(_kernels_needed(alike, float(low), float(high)) / _KERNELS)
+    if tiles > _MOST_TILES or (tiles * (tiles + 1) // 2 + 1) * _TILE**2 > pairs:
+        return None
+    return _series(alike, float(low), float(high), tiles)
+
+
+@lru_cache(maxsize=64)
+def _kernels_needed(net: MLP, low: float, high: float) -> int:
+    """Nodes in log K that resolve the series: a quarter more than its diagonal takes, which is a row of kernels."""
+    try:
+        grid = _line(net, 0.5 * (low + high) + 0.5 * (high - low) * chebyshev_nodes(_PROBE))
+    except InputError:  # beyond the data, up to a quarter in log K, the signal may leave float64
+        return _TILE * _MOST_TILES
+    diagonal = np.stack([np.log(grid.K[-1]), grid.Theta[-1] / grid.Theta[-1].max()])
+    return 5 * _above(chebyshev_coefficients(diagonal, 1), 1) // 4 + 3
+
+
+@lru_cache(maxsize=64)
+def _series(net: MLP, low: float, high: float, tiles: int) -> Composite | None:
+    nodes = _Nodes.laid_out(low, high, tiles)
+    grid = _line(net, nodes.u)
+    averages = pair_map(net.activation, grid.K[:-1], grid.moments[:-1], nodes.tiles)
     if isinstance(averages, DirectMap):
         return None
-    run = compiled_tiles(averages, net, grid, [np.arange(_SIZE)], keep=False)
+    run = compiled_tiles(averages, net, grid, nodes.tiles, keep=False)
+    C_b, C_W = (float(net.per_layer(name)[0]) for name in ("C_b", "C_W"))
     root = np.sqrt(grid.K[0])
+
+    def scaled(i: int, j: int, y: np.ndarray) -> np.ndarray:
+        """K/√(K_αα K_ββ) and the like of Θ at complements y of two tiles."""
+        one, two = nodes.tiles[i], nodes.tiles[j]
+        inner = ((1 - y) * np.outer(root[one], root[two]) - C_b) / C_W
+        K, Theta, _ = run(i, j, FirstLayer(inner, np.minimum(y, 2 - y)))
+        ends = (K[0], grid.K[-1]), (Theta[0], grid.Theta[-1])
+        return np.stack([part / np.sqrt(np.outer(d[one], d[two])) for part, d in ends])
+
     for bend in _BENDS:
-        y = nodes.complements(bend)
-        inner = ((1 - y) * np.outer(root, root) - C_b) / C_W
-        K, Theta, _ = run(0, 0, FirstLayer(inner, np.minimum(y, 2 - y)))
-        scaled = [part[0] / np.sqrt(np.outer(d, d)) for part, d in ((K, grid.K[-1]), (Theta, grid.Theta[-1]))]
-        found = nodes.series(np.stack(scaled), y, bend)
-        if found is not None:
-            return found
+        y, found = nodes.complements(bend), nodes.empty()
+        each_tile(lambda i, j, y=y, found=found: nodes.place(scaled(i, j, y), found, i, j), tiles, None)  # type: ignore[misc]
+        series = nodes.series(found, scaled(tiles, tiles, nodes.checks), bend)
+        if series is not None:
+            return series
     return None
 
 
-class _Nodes(NamedTuple):
-    """Nodes of the series in one tile of pairs: sample i·g + m is the i-th kernel, and node m·g + m' of v lies in the
-    pairs (i·g + m, j·g + m'). The last samples are for checks.
+def _line(net: MLP, u: np.ndarray) -> LineFlow:
+    C_b, C_W = (float(net.per_layer(name)[0]) for name in ("C_b", "C_W"))
+    return line_flow(net, np.maximum((np.exp(u) - C_b) / C_W, 0.0))
 
-    u: log K of each sample, shape (_SIZE,).
+
+class _Nodes(NamedTuple):
+    """Nodes of the series in tiles of pairs: sample 9i + m of a tile is its i-th kernel, and node 9m + m' of v lies in
+    the pairs (9i + m, 9j + m'). One more tile is for checks.
+
+    u: log K of each sample, shape (128 (tiles + 1),).
     x: the same on [−1, 1].
-    p, g: kernels, and √(nodes of v).
+    p: kernels of all tiles.
     range: ends of u.
+    checks: y = 1 − ρ of all pairs of the last tile.
     """
 
     u: np.ndarray
     x: np.ndarray
     p: int
-    g: int
     range: tuple[float, float]
+    checks: np.ndarray
 
     @classmethod
-    def laid_out(cls, low: float, high: float, p: int) -> "_Nodes":
-        g = (_SIZE - _CHECKS) // p
-        x = np.zeros(_SIZE)
-        x[: p * g] = np.repeat(_ends_included(p), g)
-        rng = np.random.default_rng(3)
-        apart, anywhere = 10.0 ** -np.arange(1.0, _CHECKS // 2 + 1), rng.uniform(-1, 1, _CHECKS // 2)
-        x[-_CHECKS:] = np.concatenate([anywhere, anywhere[0] * (1 - apart)])
-        return cls(np.clip(0.5 * (low + high) + 0.5 * (high - low) * x, low, high), x, p, g, (low, high))
+    def laid_out(cls, low: float, high: float, tiles: int) -> "_Nodes":
+        p, rng = tiles * _KERNELS, np.random.default_rng(3)
+        kernels = np.repeat(_ends_included(p).reshape(tiles, _KERNELS), _COPIES, axis=1)
+        kernels = np.pad(kernels, ((0, 0), (0, _TILE - _KERNELS * _COPIES)), mode="edge")
+        anywhere = rng.uniform(-1, 1, _TILE // 2)
+        nearby = anywhere.reshape(8, -1) * (1 - 10.0 ** -np.arange(1.0, 9.0)[:, None])
+        x = np.concatenate([kernels.ravel(), anywhere, nearby.ravel()])
+        checks = 10.0 ** rng.uniform(-14, np.log10(2.0), (_TILE, _TILE))
+        checks[:, ::4] = 0.0
+        u = np.clip(0.5 * (low + high) + 0.5 * (high - low) * x, low, high)
+        return cls(u, x, p, (low, high), checks)
+
+    @property
+    def tiles(self) -> list[np.ndarray]:
+        return list(np.arange(len(self.u)).reshape(-1, _TILE))
 
     def complements(self, bend: float) -> np.ndarray:
-        """y = 1 − ρ of all pairs, shape (_SIZE, _SIZE)."""
-        n, v = self.p * self.g, chebyshev_nodes(self.g**2)
+        """y = 1 − ρ of all pairs of two tiles of nodes, shape (128, 128)."""
+        v = chebyshev_nodes(_COPIES**2)
         # (1 − v)(1 − γv)/(1 + γv²), with (1 − v) that does not cancel
         y = 2 * np.sin(0.5 * np.arccos(v)) ** 2 * (1 - bend * v) / (1 + bend * v * v)
-        y = np.pad(np.tile(y.reshape(self.g, self.g), (self.p, self.p)), (0, _SIZE - n), constant_values=0.5)
-        checks = 10.0 ** np.random.default_rng(4).uniform(-14, np.log10(2.0), (_CHECKS, _CHECKS))
-        checks[:, ::4] = 0.0
-        y[-_CHECKS:, -_CHECKS:] = checks
-        return y
+        y = np.tile(y.reshape(_COPIES, _COPIES), (_KERNELS, _KERNELS))
+        return np.pad(y, (0, _TILE - len(y)), constant_values=0.5)
 
-    def series(self, values: np.ndarray, y: np.ndarray, bend: float) -> Composite | None:
-        """From values at all pairs, shape (2, _SIZE, _SIZE); None where they are not resolved."""
-        p, g, n = self.p, self.g, self.p * self.g
-        on_nodes = values[:, :n, :n].reshape(2, p, g, p, g).transpose(0, 2, 4, 1, 3).reshape(2, g * g, p, p)
-        if not np.all(np.isfinite(values)):
+    def empty(self) -> np.ndarray:
+        return np.empty((2, _COPIES**2, self.p, self.p))
+
+    def place(self, values: np.ndarray, whole: np.ndarray, i: int, j: int) -> None:
+        """Values at the pairs of two tiles, shape (2, 128, 128), to where they belong by v and two kernels."""
+        n = _KERNELS * _COPIES
+        block = values[:, :n, :n].reshape(2, _KERNELS, _COPIES, _KERNELS, _COPIES)
+        block = block.transpose(0, 2, 4, 1, 3).reshape(2, _COPIES**2, _KERNELS, _KERNELS)
+        one, two = (slice(t * _KERNELS, (t + 1) * _KERNELS) for t in (i, j))
+        whole[:, :, one, two] = block
+        whole[:, :, two, one] = block.swapaxes(2, 3)
+
+    def series(self, values: np.ndarray, seen: np.ndarray, bend: float) -> Composite | None:
+        """From values at the nodes, shape (2, 81, p, p), and at the checks; None where they are not resolved."""
+        if not (np.all(np.isfinite(values)) and np.all(np.isfinite(seen))):
             return None
-        to_series = np.linalg.inv(chebyshev.chebvander(_ends_included(p), p - 1))
-        found = to_series @ chebyshev_coefficients(on_nodes, 1) @ to_series.T
+        to_series = np.linalg.inv(chebyshev.chebvander(_ends_included(self.p), self.p - 1))
+        found = to_series @ chebyshev_coefficients(values, 1) @ to_series.T
         k, q = (_above(found, axis) for axis in (1, 2))
-        if k > g * g - 2 or q > p - 1:
+        if k > values.shape[1] - 2 or q > self.p - 1:
             return None
         coefficients = found[:, : 8 * -(-k // 8), : q + 1, : q + 1]
         missing = sum(unseen(found[None], axis) for axis in (2, 3, 4))
         for whole, sign in ((found, 1.0), (coefficients, -1.0)):
             missing = missing + sign * np.abs(whole).sum(axis=(1, 2, 3))
-        basis = chebyshev.chebvander(self.x[-_CHECKS:], coefficients.shape[-1] - 1)
-        v = chebyshev.chebvander(np.asarray(_coordinate(y[-_CHECKS:, -_CHECKS:], bend)), coefficients.shape[1] - 1)
-        mine = np.einsum("fkpq,abk,ap,bq->fab", coefficients, v, basis, basis, optimize=True)
-        seen = np.abs(mine - values[:, -_CHECKS:, -_CHECKS:]).max(axis=(1, 2))
-        of_K, of_Theta = (float(e) for e in 2 * seen + missing + TWO_SERIES_ERROR)
+        basis = chebyshev.chebvander(self.x[-_TILE:], coefficients.shape[-1] - 1)
+        local = basis @ coefficients @ basis.T
+        v = chebyshev.chebvander(np.asarray(_coordinate(self.checks, bend)), coefficients.shape[1] - 1)
+        off = np.abs(np.einsum("fkab,abk->fab", local, v) - seen).max(axis=(1, 2))
+        of_K, of_Theta = (float(e) for e in 2 * off + missing + TWO_SERIES_ERROR)
         errors = of_K, of_Theta
         return Composite(coefficients, bend, self.range, errors) if max(errors) <= _TOLERANCE else None
 

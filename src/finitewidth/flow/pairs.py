@@ -23,7 +23,6 @@ from finitewidth.flow.tiles import (
 from finitewidth.gaussian.pair_maps import DirectMap, MapErrors, has_closed_form, pair_map
 
 Progress = Callable[[int, int], None]
-_MANY_PAIRS = 200_000  # a few times the pairs that a composite is made of
 _MANY_CLOSED_FORMS = 16  # layers of them that take longer than the series
 NEARLY_COLLINEAR = 1e-5  # below this w = 1 − |ρ|, an inner product has lost eleven of its digits
 
@@ -87,8 +86,7 @@ def _composite(net: MLP, line: LineFlow, tiling: "Tiling") -> Composite | None:
     """The last layer as one function of the first, where there are so many pairs and layers that making it pays."""
     T = len(tiling.starts)
     enough = _MANY_CLOSED_FORMS if has_closed_form(net.activation) else 2
-    pays = T * (T + 1) // 2 * tiling.size**2 >= _MANY_PAIRS and net.depth > enough
-    return composite(net, line) if pays else None
+    return composite(net, line, T * (T + 1) // 2 * tiling.size**2) if net.depth > enough else None
 
 
 @dataclass(frozen=True)
