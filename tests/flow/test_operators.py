@@ -1,5 +1,7 @@
 """`vertex`: contractions agree with the dense tensors of a few inputs within their errors, and the errors fall."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import t
@@ -51,6 +53,23 @@ def test_contractions_agree_with_dense_tensors(dense, operators, name: str) -> N
     error = got.error + float(dense[f"{name}_error"].max()) * np.abs(B).sum()
     assert np.all(np.abs(got.value - expected) <= spread_of_t(expected.size) * error)
     assert np.all(got.error <= 0.1 * np.abs(expected).max())  # else the agreement says nothing
+
+
+@pytest.fixture(scope="module")
+def with_kinks():
+    net = replace(NET, activation="relu")
+    return fw.flow(net, X, order=1, layers="last"), fw.vertex(net, X, nodes=1024, randomisations=RANDOMISATIONS, seed=5)
+
+
+@pytest.mark.parametrize("name", ["V", "D", "A", "F", "B", "Q", "S", "T"])
+def test_contractions_agree_with_kinks(with_kinks, name: str) -> None:
+    """The same for ReLU: sample neurons know no deltas, and the responses bring them in closed form."""
+    dense, operators = with_kinks
+    B = np.random.default_rng(1).normal(size=(3, 3))
+    expected, got = contracted(dense, name, B), operators.contract(name, B)
+    error = got.error + float(dense[f"{name}_error"].max()) * np.abs(B).sum()
+    assert np.all(np.abs(got.value - expected) <= spread_of_t(expected.size) * error)
+    assert np.all(got.error <= 0.1 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", ["V", "B", "Q"])
