@@ -65,6 +65,8 @@ _HOME = {
     "InputError": "finitewidth.errors",
 }
 _PUBLIC_MODULES = ("activations",)
+# Front ends, reached as `fw.torch`; not in `__all__`, so that `import *` does not ask for PyTorch.
+_FRONT_ENDS = ("torch",)
 
 __all__ = ["__version__", *_PUBLIC_MODULES, *_HOME]
 
@@ -83,7 +85,7 @@ class _Package(ModuleType):
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PUBLIC_MODULES:
+    if name in _PUBLIC_MODULES or name in _FRONT_ENDS:
         return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])
@@ -93,7 +95,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_FRONT_ENDS])
 
 
 sys.modules[__name__].__class__ = _Package

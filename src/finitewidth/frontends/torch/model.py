@@ -1,0 +1,320 @@
+"""Reading a model: its layers of weights in the order in which they run, and what lies between them.
+
+A layer is a weight used by `linear` or `conv1d … conv3d`, wherever that happens; between layers are the signals of
+`finitewidth.frontends.torch.signals`. One forward pass on an example input shows all of it; nothing of the model
+changes by that, its buffers and the state of random numbers included.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from finitewidth.activations import Activation, named
+from finitewidth.errors import InputError
+from finitewidth.frontends.torch.recording import Recorder, tensors
+from finitewidth.frontends.torch.signals import (
+    Data,
+    Elementwise,
+    Normalised,
+    Preactivation,
+    Signal,
+    Sum,
+    Unknown,
+    stripped,
+    upstream,
+)
+
+Given = Activation | str | Mapping[str, Activation | str] | None
+
+_BATCH_NORMS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d, torch.nn.SyncBatchNorm)
+
+
+@dataclass(eq=False)
+class Layer:
+    """A layer of weights.
+
+    path: of the module that owns the weight, "" for the model itself. kind: "linear", "conv1d", "conv2d" or "conv3d".
+    weight, bias: the parameters. weight_names, bias_names: all names the model has for them; two or more: tied.
+    fan_in: the numbers that each neuron sums, those of its group and kernel. calls: each use of it, in order.
+    """
+
+    path: str
+    kind: str
+    weight: torch.nn.Parameter
+    bias: torch.nn.Parameter | None
+    weight_names: tuple[str, ...]
+    bias_names: tuple[str, ...]
+    calls: list["Call"] = field(default_factory=list)
+
+    @property
+    def fan_in(self) -> int:
+        return self.weight[0].numel()
+
+    @property
+    def fan_out(self) -> int:
+        """The number of neurons (channels of a convolution)."""
+        return int(self.weight.shape[0])
+
+    def __repr__(self) -> str:
+        return f"Layer({self.path!r}, {self.kind}, fan_in={self.fan_in}, fan_out={self.fan_out})"
+
+
+@dataclass(eq=False)
+class Call:
+    """One use of a layer.
+
+    source: the signal that comes in. mean_square: if that is data, Σ s²/fan_in over what a neuron sums, averaged over
+    neurons, positions and the batch; else None. coverage: the share of a neuron's inputs that are not zero padding.
+    """
+
+    layer: Layer
+    number: int
+    source: Signal
+    mean_square: float | None
+    coverage: float
+
+
+@dataclass(eq=False)
+class Reading:
+    """What a model is made of. `layers` in the order of their first call; `outputs`: the signals that it returns."""
+
+    model: torch.nn.Module
+    layers: list[Layer]
+    calls: list[Call]
+    outputs: list[Signal]
+
+    def unknown_activations(self) -> list[Unknown]:
+        """Operations between layers that may be activations, but are not known to be one."""
+        ends = [*(call.source for call in self.calls), *self.outputs]
+        found = {id(s): s for end in ends for s in upstream(end) if isinstance(s, Unknown) and s.looks_elementwise}
+        return list(found.values())
+
+    def activations_after(self, call: Call) -> list[Elementwise]:
+        """The activations that the preactivations of `call` go through next (of a residual stream, several)."""
+        ends = [*(c.source for c in self.calls), *self.outputs]
+        found = {id(a): a for end in ends for c, a in _next(end, None) if c is call and a is not None}
+        return list(found.values())
+
+    def is_output(self, call: Call) -> bool:
+        """Whether the model returns what `call` returns, perhaps through an activation or in a sum."""
+        return any(c is call for end in self.outputs for c, _ in _next(end, None))
+
+
+def activation_before(signal: Signal) -> tuple[Elementwise | None, Signal]:
+    """The activation whose output `signal` is, and the signal it takes; None and the signal for one that is none."""
+    signal = stripped(signal)
+    if not isinstance(signal, Elementwise):
+        return None, signal
+    before = stripped(signal.base)
+    if isinstance(before, Elementwise):  # reshaped between two functions: one function all the same
+        inner, outer = before.twin, signal.twin
+        text = f"{signal.text} of {before.text}"
+        merged = Elementwise(before.base, lambda z: outer(inner(z)), text, signal.path)
+        return activation_before(merged)
+    return signal, before
+
+
+def _next(signal: Signal, activation: Elementwise | None) -> Iterator[tuple[Call, Elementwise | None]]:
+    """The calls from which `signal` comes without another layer between, each with the first activation after it."""
+    seen: set[tuple[int, int]] = set()
+    waiting = [(signal, activation)]
+    while waiting:
+        at, after = waiting.pop()
+        at = stripped(at)
+        if (id(at), id(after)) in seen:
+            continue
+        seen.add((id(at), id(after)))
+        if isinstance(at, Preactivation):
+            yield at.call, after
+        elif isinstance(at, Elementwise):
+            waiting.append((at.base, after if at.linear is not None else at))
+        elif isinstance(at, (Sum, Normalised)):
+            waiting += [(parent, after) for parent in at.parents]
+
+
+def read_model(model: Any, example_input: Any = None, *, activation: Given = None) -> Reading:
+    """Run `model` once on `example_input` and say what it is made of.
+
+    Arguments
+        model: a `torch.nn.Module`. It is as before afterwards.
+        example_input: a tensor, a tuple of positional arguments or a dictionary of named ones. None: two rows of ones
+            for a model that starts with a `Linear` (or convolutions, on an image of 32 pixels a side), which shows how
+            layers are joined but not the size of real inputs.
+        activation: for modules that are activations which cannot be read: an `Activation` or the name of one by the
+            module's path (`{"blocks.0.act": "gelu"}`), or one for every class of module that was not understood.
+
+    Raises
+        InputError: one line with what cannot be read, and the remedy.
+    """
+    check_model(model)
+    if isinstance(activation, (str, Activation)):
+        unknown = _read(model, example_input, {}).unknown_activations()
+        activation = {u.path: activation for u in unknown if u.path}
+    return _read(model, example_input, _given(model, activation))
+
+
+def _read(model: torch.nn.Module, example_input: Any, given: dict[str, Activation]) -> Reading:
+    layers = _layers(model)
+    calls: list[Call] = []
+    args, kwargs = _arguments(model, example_input)
+
+    def on_layer(func: Any, kind: str, named: dict[str, Any]) -> Signal | None:
+        layer, source = layers.get(id(named["weight"])), recorder.get(named["input"])
+        if layer is None or source is None:
+            return None
+        layer.kind = kind
+        call = Call(layer, len(calls), source, *_sizes(func, named, measure=isinstance(source, Data)))
+        layer.calls.append(call)
+        calls.append(call)
+        return Preactivation(call)
+
+    recorder = Recorder(on_layer)
+    with _unchanged(model), recorder.follow(model, given):
+        for tensor in tensors((args, kwargs)):
+            recorder.set(tensor, Data())
+        try:
+            with recorder:
+                output = model(*args, **kwargs)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(_does_not_fit(example_input, args, kwargs, error)) from error
+    outputs = [recorder.get(t) for t in tensors((output,))]
+    ran = [call.layer for call in calls if call.layer.calls[0] is call]
+    return Reading(model, ran, calls, [s for s in outputs if s is not None])
+
+
+def check_model(model: Any) -> None:
+    """Refuse what has no weights to speak of: no module, no layers, other numbers than float32 and float64, no data."""
+    if isinstance(model, torch.jit.ScriptModule) or hasattr(model, "_orig_mod"):
+        raise InputError(f"`model` is a compiled {type(model).__name__}; give the module that it was made from")
+    if not isinstance(model, torch.nn.Module):
+        raise InputError(f"`model` must be a torch.nn.Module, but got {type(model).__name__}")
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, torch.nn.parameter.UninitializedParameter):
+            raise InputError(f"`model`: parameter {name!r} has no shape yet; run the model once on an input first")
+        if parameter.is_meta:
+            raise InputError(f"`model`: parameter {name!r} is on the meta device; first model.to_empty(device='cpu')")
+        if parameter.is_floating_point() and parameter.dtype not in (torch.float32, torch.float64):
+            remedy = "initialise in float32 and convert afterwards"
+            raise InputError(f"`model`: parameter {name!r} is {str(parameter.dtype)[6:]}; {remedy}")
+    for path, module in model.named_modules():
+        if torch.nn.utils.parametrize.is_parametrized(module):
+            remedy = "remove the parametrization first, and put it back afterwards"
+            raise InputError(f"`model`: the parameters of {path!r} are parametrized (weight_norm or like it); {remedy}")
+        if isinstance(module, _BATCH_NORMS) and not module.training and module.track_running_stats:
+            raise InputError(
+                f"`model`: {path!r} is a {type(module).__name__} in eval mode, whose running statistics are not those "
+                "of new weights; call model.train() first"
+            )
+
+
+def _layers(model: torch.nn.Module) -> dict[int, Layer]:
+    """Every parameter that may be a layer's weight, by its id, with the bias of the same module."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    layers = {}
+    for path, module in model.named_modules():
+        own = dict(module.named_parameters(recurse=False))
+        for name, weight in own.items():
+            if weight.ndim >= 2 and id(weight) not in layers:
+                # a module with several weights calls their biases alike: in_proj_weight, in_proj_bias
+                bias = own.get(name.replace("weight", "bias")) if "weight" in name else None
+                layers[id(weight)] = Layer(
+                    path, "", weight, bias, tuple(names[id(weight)]), tuple(names[id(bias)]) if bias is not None else ()
+                )
+    return layers
+
+
+def _arguments(model: torch.nn.Module, example_input: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if example_input is None:
+        return (_stand_in(model),), {}
+    for tensor in tensors((example_input,)):
+        if tensor.numel() == 0 or (tensor.is_floating_point() and not bool(tensor.isfinite().all())):
+            raise InputError(f"`example_input` must hold finite numbers, but shape {tuple(tensor.shape)} does not")
+    if isinstance(example_input, dict):
+        return (), example_input
+    if isinstance(example_input, (tuple, list)):
+        return tuple(example_input), {}
+    if not isinstance(example_input, torch.Tensor):
+        raise InputError(
+            f"`example_input` must be a tensor, a tuple of arguments or a dictionary of named ones, but got "
+            f"{type(example_input).__name__}; for an array, torch.as_tensor(array, dtype=torch.float32)"
+        )
+    return (example_input,), {}
+
+
+def _stand_in(model: torch.nn.Module) -> torch.Tensor:
+    """An input of the shape that the first layer takes."""
+    images = {torch.nn.Conv1d: 1, torch.nn.Conv2d: 2, torch.nn.Conv3d: 3}
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            return torch.ones(2, module.in_features, dtype=module.weight.dtype, device=module.weight.device)
+        for kind, dimensions in images.items():
+            if isinstance(module, kind):
+                shape = (2, module.in_channels, *(32,) * dimensions)
+                return torch.ones(shape, dtype=module.weight.dtype, device=module.weight.device)
+    raise InputError("`model` has no Linear or Conv1d/2d/3d layers: there is nothing to initialise or to read")
+
+
+def _does_not_fit(example_input: Any, args: Any, kwargs: Any, error: Exception) -> str:
+    reason = str(error).partition("\n")[0]
+    if example_input is None:
+        return f"`example_input` is needed to read this model: no shape could be guessed ({reason})"
+    shapes = ", ".join(str(tuple(t.shape)) for t in tensors((args, kwargs)))
+    return f"`example_input` of shape {shapes} does not go through the model ({reason}); give a batch that it takes"
+
+
+def _given(model: torch.nn.Module, activation: Any) -> dict[str, Activation]:
+    if activation is None:
+        return {}
+    if not isinstance(activation, Mapping):
+        raise InputError(
+            f"`activation` must be an Activation, a name, or one of these by module path, but got {activation!r}"
+        )
+    paths = dict(model.named_modules())
+    for path in activation:
+        if path not in paths:
+            raise InputError(f"`activation` names the module {path!r}, which the model does not have")
+    given = {path: named(a) if isinstance(a, str) else a for path, a in activation.items()}
+    for path, a in given.items():
+        if not isinstance(a, Activation):
+            raise InputError(f"`activation[{path!r}]` must be an Activation or the name of one, but got {a!r}")
+    return given
+
+
+def _sizes(func: Any, named: dict[str, Any], *, measure: bool) -> tuple[float | None, float]:
+    """Mean square of what a neuron sums (if asked for), and the share of it that is not zero padding.
+
+    Both by the operation itself with all weights 1 and one neuron a group.
+    """
+    x, weight = named["input"].detach(), named["weight"]
+    groups = named.get("groups", 1)
+    ones = torch.ones_like(weight[:groups], dtype=torch.float64)
+    options = {k: v for k, v in named.items() if k not in ("input", "weight", "bias")}
+    mean_square = None
+    if measure:
+        summed = func(x.double().square(), ones, None, **options)
+        mean_square = float(summed.mean()) / weight[0].numel()
+    if not options:
+        return mean_square, 1.0
+    one = torch.ones_like(x[:1] if x.ndim == weight.ndim else x, dtype=torch.float64)
+    return mean_square, float(func(one, ones, None, **options).mean()) / weight[0].numel()
+
+
+@contextmanager
+def _unchanged(model: torch.nn.Module) -> Iterator[None]:
+    """Buffers and random numbers are after the context what they were before it."""
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with torch.random.fork_rng(devices=list(devices)), torch.no_grad():
+        try:
+            yield
+        finally:
+            for name, buffer in model.named_buffers():
+                if name in before:
+                    buffer.copy_(before[name])
