@@ -20,6 +20,8 @@ from finitewidth._version import __version__
 
 if TYPE_CHECKING:
     from finitewidth import activations as activations
+    from finitewidth import initializers as initializers
+    from finitewidth import torch as torch
     from finitewidth.activations import Activation as Activation
     from finitewidth.algorithms import Adam as Adam
     from finitewidth.algorithms import Bayes as Bayes
@@ -64,7 +66,7 @@ _HOME = {
     "report": "finitewidth.report",
     "InputError": "finitewidth.errors",
 }
-_PUBLIC_MODULES = ("activations",)
+_PUBLIC_MODULES = ("activations", "initializers")
 # Front ends, reached as `fw.torch`; not in `__all__`, so that `import *` does not ask for PyTorch.
 _FRONT_ENDS = ("torch",)
 
@@ -85,7 +87,7 @@ class _Package(ModuleType):
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PUBLIC_MODULES or name in _FRONT_ENDS:
+    if name in (*_PUBLIC_MODULES, *_FRONT_ENDS):
         return import_module(f"{__name__}.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=sys.modules[__name__])

@@ -127,21 +127,44 @@ def _gain_squared(activation: Activation) -> tuple[float, str]:
     return _GAINS_SQUARED["relu"], f"calculate_gain does not know {activation.name}: ReLU's, as is commonly done"
 
 
-def _critical(activation: Activation, layers: int, mean_square: float | None) -> tuple[np.ndarray, np.ndarray, str]:
+@dataclass(frozen=True)
+class CriticalChoice:
+    """C_b and C_W to take for an activation, the kernel K to aim for (None: every one will do), and why, in words.
+
+    is_critical: whether it is a critical point that attracts, rather than what comes nearest to one.
+    """
+
+    C_b: float
+    C_W: float
+    K: float | None
+    is_critical: bool
+    note: str
+
+
+def critical_choice(activation: Activation) -> CriticalChoice:
+    """The critical point to initialise at, or what comes nearest to one (PDLT §5.1–5.3).
+
+    Raises
+        InputError: for an activation that has neither.
+    """
     found = critical(activation)
-    best = found.preferred
+    best, nearest = found.preferred, found.nearest
     if best is not None and best.attracts:
-        C_b, C_W, K, note = best.C_b, best.C_W, best.K_star, f"critical, {best.universality_class}"
-    elif found.nearest is not None and found.nearest.C_W is not None and found.nearest.C_b is not None:
-        C_b, C_W, K, note = found.nearest.C_b, found.nearest.C_W, found.nearest.K_star, found.nearest.note
-        K = 100.0 if found.nearest.kind == "large kernel" else K
-    else:
+        return CriticalChoice(best.C_b, best.C_W, best.K_star or None, True, f"critical, {best.universality_class}")
+    if nearest is None or nearest.C_W is None or nearest.C_b is None:
         raise InputError(
             f"activation {activation.name!r} has no critical initialisation and none near it: {found.reason}"
         )
-    all_b, all_W = np.full(layers, C_b), np.full(layers, C_W)
+    K = 100.0 if nearest.kind == "large kernel" else nearest.K_star
+    return CriticalChoice(nearest.C_b, nearest.C_W, K, False, nearest.note)
+
+
+def _critical(activation: Activation, layers: int, mean_square: float | None) -> tuple[np.ndarray, np.ndarray, str]:
+    choice = critical_choice(activation)
+    note = choice.note
+    all_b, all_W = np.full(layers, choice.C_b), np.full(layers, choice.C_W)
     if mean_square is not None:
-        K_1 = K if K else 1.0  # any kernel of order one will do where none is singled out
-        all_W[0] = (K_1 - C_b) / mean_square
+        K_1 = choice.K or 1.0  # any kernel of order one will do where none is singled out
+        all_W[0] = (K_1 - choice.C_b) / mean_square
         note += f"; first layer such that K = {K_1:.6g} for |x|²/n_0 = {mean_square:.6g}"
     return all_b, all_W, note

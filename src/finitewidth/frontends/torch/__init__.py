@@ -9,11 +9,25 @@ except ImportError as error:
     raise ImportError("finitewidth.torch needs PyTorch: pip install finitewidth[torch]") from error
 
 if TYPE_CHECKING:
+    from finitewidth.frontends.torch.critical_init import critical_init_ as critical_init_
+    from finitewidth.frontends.torch.gain import calculate_gain as calculate_gain
+    from finitewidth.frontends.torch.learning_rates import param_groups as param_groups
     from finitewidth.frontends.torch.model import read_model as read_model
+    from finitewidth.frontends.torch.plan import critical_plan as critical_plan
+    from finitewidth.frontends.torch.spec import from_spec as from_spec
+    from finitewidth.frontends.torch.spec import measured_variances as measured_variances
+    from finitewidth.frontends.torch.spec import to_spec as to_spec
 
 # Public name -> the module that defines it.
 _HOME = {
+    "calculate_gain": "gain",
+    "critical_init_": "critical_init",
+    "critical_plan": "plan",
+    "from_spec": "spec",
+    "measured_variances": "spec",
+    "param_groups": "learning_rates",
     "read_model": "model",
+    "to_spec": "spec",
 }
 
 __all__ = [*_HOME]

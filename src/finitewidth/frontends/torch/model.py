@@ -8,13 +8,14 @@ changes by that, its buffers and the state of random numbers included.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from finitewidth.activations import Activation, named
 from finitewidth.errors import InputError
-from finitewidth.frontends.torch.recording import Recorder, tensors
+from finitewidth.frontends.torch.recording import Recorder, data, tensors
 from finitewidth.frontends.torch.signals import (
     Data,
     Elementwise,
@@ -94,13 +95,20 @@ class Reading:
 
     def activations_after(self, call: Call) -> list[Elementwise]:
         """The activations that the preactivations of `call` go through next (of a residual stream, several)."""
-        ends = [*(c.source for c in self.calls), *self.outputs]
-        found = {id(a): a for end in ends for c, a in _next(end, None) if c is call and a is not None}
-        return list(found.values())
+        return self._after.get(call.number, [])
+
+    @cached_property
+    def _after(self) -> dict[int, list[Elementwise]]:
+        found: dict[int, dict[int, Elementwise]] = {}
+        for end in (*(call.source for call in self.calls), *self.outputs):
+            for call, activation in _next(end):
+                if activation is not None:
+                    found.setdefault(call.number, {})[id(activation)] = activation
+        return {number: list(activations.values()) for number, activations in found.items()}
 
     def is_output(self, call: Call) -> bool:
         """Whether the model returns what `call` returns, perhaps through an activation or in a sum."""
-        return any(c is call for end in self.outputs for c, _ in _next(end, None))
+        return any(c is call for end in self.outputs for c, _ in _next(end))
 
 
 def activation_before(signal: Signal) -> tuple[Elementwise | None, Signal]:
@@ -117,10 +125,10 @@ def activation_before(signal: Signal) -> tuple[Elementwise | None, Signal]:
     return signal, before
 
 
-def _next(signal: Signal, activation: Elementwise | None) -> Iterator[tuple[Call, Elementwise | None]]:
+def _next(signal: Signal) -> Iterator[tuple[Call, Elementwise | None]]:
     """The calls from which `signal` comes without another layer between, each with the first activation after it."""
     seen: set[tuple[int, int]] = set()
-    waiting = [(signal, activation)]
+    waiting: list[tuple[Signal, Elementwise | None]] = [(signal, None)]
     while waiting:
         at, after = waiting.pop()
         at = stripped(at)
@@ -174,7 +182,7 @@ def _read(model: torch.nn.Module, example_input: Any, given: dict[str, Activatio
     recorder = Recorder(on_layer)
     with _unchanged(model), recorder.follow(model, given):
         for tensor in tensors((args, kwargs)):
-            recorder.set(tensor, Data())
+            recorder.set(tensor, data(tensor))
         try:
             with recorder:
                 output = model(*args, **kwargs)

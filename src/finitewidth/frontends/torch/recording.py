@@ -6,7 +6,7 @@ needs a second pass for shapes. What neither sees, such as a compiled function o
 when the module around it returns a tensor of unseen origin.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
@@ -88,7 +88,7 @@ class Recorder(TorchFunctionMode):
             for tensor in tensors((output,)):
                 if came and self.get(tensor) is None:
                     alike = len(came) == 1 and tensor.shape == next(tensors((args,))).shape
-                    self.set(tensor, _after_unknown(came, type(module).__name__, path, alike))
+                    self.set(tensor, _after_unknown(came, type(module).__name__, path, tensor, alike))
 
         return hook
 
@@ -115,7 +115,12 @@ class Recorder(TorchFunctionMode):
 
     def _signal(self, name: str, args: Any, kwargs: Any, came: list[Signal], outputs: list[Any], shape: Any) -> Signal:
         if all(isinstance(s, Data) for s in came):
-            return came[0] if name in operations.SAME else Data()
+            if name in operations.SAME:
+                return came[0]
+            has_weights = any(isinstance(t, torch.nn.Parameter) and t.ndim > 1 for t in tensors((args, kwargs)))
+            if not has_weights or name.startswith("embedding"):  # an embedding's vectors are the data of what follows
+                return data(outputs[0], came)
+            return Unknown(tuple(came), name, self.path)
         elif name in operations.SAME:
             return came[0]
         elif name in operations.REARRANGING or (name == "pad" and kwargs.get("mode", "constant") != "constant"):
@@ -132,7 +137,7 @@ class Recorder(TorchFunctionMode):
             if found is not None:
                 return found
         alike = len(came) == 1 and outputs[0].shape == shape and name not in operations.MIXING
-        return _after_unknown(came, name, self.path, alike)
+        return _after_unknown(came, name, self.path, outputs[0], alike)
 
     def _elementwise(self, name: str, args: Any, kwargs: Any, came: list[Signal]) -> Signal | None:
         if len({id(_base(s)) for s in came}) != 1 or name not in {*operations.ACTIVATIONS, *operations.TWINS}:
@@ -163,7 +168,7 @@ class Recorder(TorchFunctionMode):
         ):
             return None
         second = float(kwargs.get("alpha", 1.0)) * (1.0 if name == "add" else -1.0)
-        return Sum((*_terms(operands[0], 1.0), *_terms(operands[1], second)), self.path)
+        return Sum((_term(1.0, operands[0]), _term(second, operands[1])), self.path)
 
 
 _UNREADABLE = object()
@@ -238,24 +243,27 @@ def _value(operand: Any, z: Any) -> Any:
 def _shown(operand: Any) -> str:
     if isinstance(operand, Elementwise):
         return operand.text
-    return "z" if isinstance(operand, Signal) else f"{operand:g}" if isinstance(operand, float) else str(operand)
+    return "z" if isinstance(operand, Signal) else str(operand)  # in full: the text tells functions apart
 
 
 def _base(signal: Signal) -> Signal:
     return signal.base if isinstance(signal, Elementwise) else signal
 
 
-def _terms(signal: Signal, coefficient: float) -> list[tuple[float, Signal]]:
+def _term(coefficient: float, signal: Signal) -> tuple[float, Signal]:
     if isinstance(signal, Elementwise) and signal.linear is not None:
-        return _terms(signal.base, coefficient * signal.linear)
-    if isinstance(signal, Sum):
-        return [(coefficient * c, s) for c, s in signal.terms]
-    return [(coefficient, signal)]
+        return (coefficient * signal.linear, signal.base)
+    return (coefficient, signal)
 
 
-def _after_unknown(came: list[Signal], operation: str, path: str, alike: bool) -> Signal:
+def data(tensor: Any, came: Sequence[Signal] = ()) -> Data:
+    """The signal of numbers that no layer has touched."""
+    return Data(float(tensor.detach().abs().double().square().mean()), tuple(came))
+
+
+def _after_unknown(came: list[Signal], operation: str, path: str, tensor: Any, alike: bool) -> Signal:
     if all(isinstance(s, Data) for s in came):
-        return Data()
+        return data(tensor, came)
     return Unknown(tuple(came), operation, path, looks_elementwise=alike)
 
 

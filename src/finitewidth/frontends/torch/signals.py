@@ -35,7 +35,14 @@ class Signal:
 
 @dataclass(frozen=True, eq=False)
 class Data(Signal):
-    """Numbers computed from the input without any weights of a layer."""
+    """Numbers computed from the input without any weights of a layer; `mean_square` of all of them."""
+
+    mean_square: float
+    of: tuple[Signal, ...] = ()
+
+    @property
+    def parents(self) -> tuple[Signal, ...]:
+        return self.of
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,85 @@
+"""Critical initialisation with the signature of `jax.nn.initializers`: public as `finitewidth.initializers`."""
+
+from collections.abc import Callable, Sequence
+from math import sqrt
+from typing import NamedTuple
+
+import jax
+
+from finitewidth.activations import Activation, named
+from finitewidth.criticality import critical_choice
+from finitewidth.errors import InputError
+
+Initializer = Callable[..., jax.Array]
+
+__all__ = ["Initializers", "critical"]
+
+
+class Initializers(NamedTuple):
+    """What `critical` returns: `kernel` for weights, `bias` for biases, with C_W, C_b, the K to aim for, and a note."""
+
+    kernel: Initializer
+    bias: Initializer
+    C_W: float
+    C_b: float
+    K: float | None
+    note: str
+
+
+def critical(
+    activation: Activation | str,
+    *,
+    mean_square: float | None = None,
+    in_axis: int | Sequence[int] = -2,
+    out_axis: int | Sequence[int] = -1,
+) -> Initializers:
+    """Initializers of weights and biases at the critical point of `activation`.
+
+    Equation: weights of variance C_W/fan_in, biases of variance C_b, Gaussian; C_W = 1/⟨σ'²⟩_{K*} and
+    C_b = K* − C_W⟨σ²⟩_{K*}. Source: PDLT §5.1–5.3.
+
+    Arguments
+        activation: an `Activation` or the name of one. A function of JAX: `fw.Activation(function)`.
+        mean_square: for the first layer, |x|²/n_0 of the data, which its weights then bring to K* (to 1 where any K
+            will do). None: for the other layers.
+        in_axis, out_axis: as in `jax.nn.initializers.variance_scaling`: Flax and JAX have kernels (…, in, out). For
+            Equinox, whose weights are (out, in): `in_axis=1, out_axis=0`.
+
+    Returns
+        `Initializers`, with `kernel(key, shape, dtype)` and `bias(key, shape, dtype)` as in `jax.nn.initializers`.
+
+    Raises
+        InputError: for an unknown activation, one with no useful choice, or `mean_square` that is not positive.
+
+    >>> import finitewidth as fw, jax
+    >>> init = fw.initializers.critical("gelu")
+    >>> round(init.C_W, 4), round(init.C_b, 4)
+    (1.9831, 0.1729)
+    >>> init.kernel(jax.random.key(0), (256, 128)).shape
+    (256, 128)
+    """
+    if not isinstance(activation, (str, Activation)):
+        raise InputError(
+            f"`activation` must be an Activation or the name of one, but got {activation!r}; "
+            "wrap a function as fw.Activation(function)"
+        )
+    choice = critical_choice(named(activation) if isinstance(activation, str) else activation)
+    C_b, C_W, note = choice.C_b, choice.C_W, choice.note
+    if mean_square is not None:
+        if isinstance(mean_square, bool) or not 0 < mean_square < float("inf"):
+            raise InputError(
+                f"`mean_square` must be a finite number > 0, |x|²/n_0 of the data, but got {mean_square!r}"
+            )
+        K = choice.K or 1.0
+        C_W, note = (
+            (K - C_b) / float(mean_square),
+            f"{note}; brings data of mean square {mean_square:.6g} to K = {K:.6g}",
+        )
+    return Initializers(
+        kernel=jax.nn.initializers.variance_scaling(C_W, "fan_in", "normal", in_axis=in_axis, out_axis=out_axis),
+        bias=jax.nn.initializers.normal(sqrt(C_b)) if C_b > 0 else jax.nn.initializers.zeros,
+        C_W=C_W,
+        C_b=C_b,
+        K=choice.K,
+        note=note,
+    )

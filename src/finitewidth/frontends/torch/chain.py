@@ -1,0 +1,35 @@
+"""Models that are a chain: each layer reads the one before through one activation, the first reads the data."""
+
+from finitewidth.errors import InputError
+from finitewidth.frontends.torch.model import Reading, activation_before
+from finitewidth.frontends.torch.signals import Data, Elementwise, Normalised, Preactivation, Sum, Unknown, upstream
+
+
+def check_chain(reading: Reading, remedy: str) -> None:
+    """Refuse what is no chain, in one line that ends in `remedy`."""
+    if not reading.layers:
+        raise InputError(f"`model` runs no Linear or Conv1d/2d/3d layer on its input; {remedy}")
+    for end in (*(call.source for call in reading.calls), *reading.outputs):
+        for signal in upstream(end):
+            if isinstance(signal, Sum):
+                raise InputError(f"`model` has residual additions (in {signal.path!r}); {remedy}")
+            if isinstance(signal, Normalised):
+                raise InputError(f"`model` has the normalisation {signal.path!r} ({signal.operation}); {remedy}")
+            if isinstance(signal, Unknown):
+                raise InputError(
+                    f"`model` has {signal.operation!r} (in {signal.path!r}), which cannot be read; {remedy}"
+                )
+    for layer in reading.layers:
+        if len(layer.calls) > 1 or len(layer.weight_names) > 1:
+            raise InputError(f"`model` shares the weight {layer.weight_names[0]!r}; {remedy}")
+    if not isinstance(reading.calls[0].source, Data):
+        raise InputError(f"`model`: {reading.calls[0].layer.path!r} does not read the data; {remedy}")
+    for call, before in zip(reading.calls[1:], reading.calls, strict=False):
+        _, origin = activation_before(call.source)
+        if not (isinstance(origin, Preactivation) and origin.call is before):
+            raise InputError(f"`model`: {call.layer.path!r} does not follow {before.layer.path!r}; {remedy}")
+
+
+def hidden_activations(reading: Reading) -> list[Elementwise | None]:
+    """The activation in front of every layer but the first; None where there is none."""
+    return [activation_before(call.source)[0] for call in reading.calls[1:]]

@@ -1,0 +1,333 @@
+"""Which variances every layer of a model should have, before anything is changed.
+
+Layer by layer in the order in which they run, K being the mean square of preactivations:
+
+    behind data or a normalisation    C_W = (K − C_b)/(mean square of what comes in), with C_b and K of what follows
+    behind an activation σ            C_W and C_b of σ's critical point
+    behind a layer or an addition     C_W = 1, C_b = 0; or K/(what comes in), where the activation that follows has a K
+
+Of a layer at the end of a residual branch both are multiplied by its share (`residual`).
+"""
+
+from dataclasses import dataclass, replace
+from math import sqrt
+from typing import Any
+
+import torch
+
+from finitewidth.activations import Activation
+from finitewidth.criticality import CriticalChoice, critical_choice, susceptibility
+from finitewidth.errors import InputError
+from finitewidth.frontends.torch.model import Call, Given, Layer, Reading, activation_before, read_model
+from finitewidth.frontends.torch.residual import Share, branch_shares, sizes
+from finitewidth.frontends.torch.signals import (
+    Data,
+    Dropped,
+    Elementwise,
+    Normalised,
+    Preactivation,
+    Rearranged,
+    Resampled,
+    Signal,
+    Sum,
+    Unknown,
+    stripped,
+    upstream,
+)
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """C_b and C_W of one layer: biases of variance C_b, weights of variance C_W / fan_in; `K`: what they lead to."""
+
+    layer: Layer
+    C_b: float
+    C_W: float
+    K: float
+    note: str
+
+    @property
+    def weight_std(self) -> float:
+        return sqrt(self.C_W / self.layer.fan_in)
+
+    @property
+    def bias_std(self) -> float:
+        return sqrt(self.C_b)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`drawn`: the layers to initialise. `left`: by parameter name, why it stays. `remarks`: on the whole model."""
+
+    reading: Reading
+    drawn: list[LayerPlan]
+    left: dict[str, str]
+    remarks: list[str]
+
+    def draw_(self, generator: torch.Generator | None = None) -> None:
+        """Draw the layers' weights and biases from Gaussians, in place."""
+        with torch.no_grad():
+            for plan in self.drawn:
+                plan.layer.weight.normal_(0.0, plan.weight_std, generator=generator)
+                if plan.layer.bias is not None and plan.layer.bias.requires_grad:
+                    if plan.C_b > 0:
+                        plan.layer.bias.normal_(0.0, plan.bias_std, generator=generator)
+                    else:
+                        plan.layer.bias.zero_()
+
+    def __str__(self) -> str:
+        rows = [("parameter", "std", "C_b / C_W", "K", "why")]
+        for plan in self.drawn:
+            rows.append((plan.layer.weight_names[0], f"{plan.weight_std:.4g}", f"{plan.C_W:.4g}", "", plan.note))
+            if plan.layer.bias_names and plan.layer.bias_names[0] not in self.left:
+                rows.append((plan.layer.bias_names[0], f"{plan.bias_std:.4g}", f"{plan.C_b:.4g}", f"{plan.K:.4g}", ""))
+            else:
+                rows[-1] = (*rows[-1][:3], f"{plan.K:.4g}", plan.note)
+        rows += [(name, "left", "", "", why) for name, why in self.left.items()]
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[4]]).rstrip() for row in rows]
+        return "\n".join([*lines, *self.remarks])
+
+
+def critical_plan(model: torch.nn.Module, example_input: Any = None, *, activation: Given = None) -> Plan:
+    """What `critical_init_` would do to every parameter of `model`, and what it would leave alone and why.
+
+    Arguments, errors: as for `critical_init_`. Nothing is changed. `print` shows the plan as a table.
+    """
+    reading = read_model(model, example_input, activation=activation)
+    if not reading.layers:
+        raise InputError("`model` runs no Linear or Conv1d/2d/3d layer on its input: there is nothing to initialise")
+    for unknown in reading.unknown_activations():
+        at = f"module {unknown.path!r}" if unknown.path else "the model's own forward"
+        raise InputError(
+            f"`model`: the activation {unknown.operation!r} in {at} cannot be read; name it, as in "
+            f"activation={{{unknown.path!r}: 'gelu'}} or with a finitewidth.Activation"
+        )
+    return _Planner(reading).plan()
+
+
+class _Planner:
+    """Walks through the calls of a reading, keeping K of every signal."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
+        self.shares, self.remarks = branch_shares(reading)
+        self.K: dict[int, float | None] = {}  # by number of the call
+        self.plans: dict[int, list[LayerPlan]] = {}
+        self.left: dict[str, str] = {}
+        self.known: dict[int | str, tuple[Activation, CriticalChoice]] = {}
+        self.sizes: dict[int, float | None] = {}
+
+    def plan(self) -> Plan:
+        modules = dict(self.reading.model.named_modules())
+        for call in self.reading.calls:
+            reason = _reason_to_leave(call.layer, modules)
+            size = call.mean_square if call.mean_square is not None else self.size(call.source)
+            if reason is None and size is None:
+                reason = f"its input comes from {_unknown(call.source)}, which the theory does not cover; see tune_"
+            if reason is not None:
+                self.left[call.layer.weight_names[0]] = reason
+                self.K[call.number] = None if size is None else _actual_K(call.layer, size)
+                continue
+            assert size is not None
+            plan = self._layer(call, size)
+            self.K[call.number] = plan.K
+            self.plans.setdefault(id(call.layer), []).append(plan)
+        drawn = [_one_plan(self.plans[id(layer)]) for layer in self.reading.layers if id(layer) in self.plans]
+        self._name_the_rest(drawn)
+        return Plan(self.reading, drawn, self.left, [*self.remarks, *_remarks(self.reading)])
+
+    def _layer(self, call: Call, size: float) -> LayerPlan:
+        activation, _ = activation_before(call.source)
+        if activation is not None:
+            choice = self._choice(activation)
+            C_b, C_W, note = choice.C_b, choice.C_W, f"after {activation.text}: {_brief(choice)}"
+            if call.layer.bias is None and C_b > 0:
+                # with no bias to hold K up, weights do it, at χ⊥ = C_W⟨σ'²⟩ > 1
+                C_W, C_b = C_W + C_b / size, 0.0
+                chi = C_W / choice.C_W
+                note += f"; no bias to add C_b = {choice.C_b:.4g}, so C_W is larger and χ⊥ = {chi:.4g}"
+            K = C_b + C_W * size
+            aim, after = self._aim(call)
+            if (
+                call.number not in self.shares
+                and aim is not None
+                and after is not None
+                and self._known(after)[0] is not self._known(activation)[0]
+            ):
+                C_b, C_W, K, note = C_b * aim / K, C_W * aim / K, aim, note + f"; scaled to K of {after.text}"
+        else:
+            C_b, C_W, K, note = self._behind_no_activation(call, size)
+        share = self.shares.get(call.number, Share(1.0, ""))
+        if share.note:
+            C_b, C_W, K, note = C_b * share.factor, C_W * share.factor, K * share.factor, f"{note}; {share.note}"
+        return LayerPlan(call.layer, C_b, C_W, K, note)
+
+    def _behind_no_activation(self, call: Call, size: float) -> tuple[float, float, float, str]:
+        aim, after = self._aim(call)
+        is_fixed = isinstance(stripped(call.source), (Data, Normalised))
+        what = "data" if call.mean_square is not None else "what comes in"
+        if not is_fixed and (aim is None or call.number in self.shares):
+            return 0.0, 1.0, size, "after no activation: C_W = 1 keeps what comes in"
+        choice = self._choice(after) if after is not None else None
+        C_b = choice.C_b if choice is not None and is_fixed and call.layer.bias is not None else 0.0
+        K = aim or 1.0
+        if size == 0:
+            raise InputError(f"`example_input` is zero where {call.layer.path!r} reads it; give typical inputs")
+        K_words = f"K = {K:.4g}" + (f" of {after.text}" if aim is not None and after is not None else "")
+        return C_b, (K - C_b) / size, K, f"brings {what} of mean square {size:.4g} to {K_words}"
+
+    def _aim(self, call: Call) -> tuple[float | None, Elementwise | None]:
+        """The K that the next activation wants, if it wants one, and that activation."""
+        after = self.reading.activations_after(call)
+        wanting = [(self._choice(a).K, a) for a in after if a.linear is None]
+        wanting.sort(key=lambda pair: pair[0] is None)
+        return wanting[0] if wanting else (None, None)
+
+    def _choice(self, function: Elementwise) -> CriticalChoice:
+        return self._known(function)[1]
+
+    def _known(self, function: Elementwise) -> tuple[Activation, CriticalChoice]:
+        """Function and choice: written alike, they are searched for kinks and critical points once."""
+        key = id(function.known) if function.known is not None else function.text
+        if key not in self.known:
+            try:
+                self.known[key] = (function.activation, critical_choice(function.activation))
+            except InputError as error:
+                at = f"module {function.path!r}" if function.path else "the model's own forward"
+                raise InputError(f"`model`: {function.text} in {at}: {error}") from error
+        return self.known[key]
+
+    def size(self, signal: Signal) -> float | None:
+        """K of a signal: its mean square; None where it is not known."""
+        if id(signal) not in self.sizes:
+            self.sizes[id(signal)] = self._size(signal)
+        return self.sizes[id(signal)]
+
+    def _size(self, signal: Signal) -> float | None:
+        match signal:
+            case Data(mean_square=K) | Normalised(mean_square=K):
+                return K
+            case Preactivation(call=call):
+                return self.K[call.number]
+            case Elementwise(base=base, linear=float(slope)):
+                K = self.size(base)
+                return None if K is None else slope**2 * K
+            case Elementwise(base=base):
+                K = self.size(base)
+                return None if K is None else mean_square_after(self._known(signal)[0], K)
+            case Sum(terms=terms):
+                return sizes((c, self.size(s)) for c, s in terms)
+            case Dropped(of=of, p=p):
+                K = self.size(of)
+                return None if K is None or p >= 1 else K / (1 - p)
+            case Rearranged(of=of) | Resampled(of=of):
+                return self.size(of)
+        return None
+
+    def _name_the_rest(self, drawn: list[LayerPlan]) -> None:
+        """Why every other parameter stays."""
+        weights = {name: plan for plan in drawn for name in plan.layer.weight_names}
+        biases = {name: plan for plan in drawn for name in plan.layer.bias_names}
+        ran = {id(p) for layer in self.reading.layers for p in (layer.weight, layer.bias)}
+        modules = dict(self.reading.model.named_modules())
+        for name, parameter in self.reading.model.named_parameters(remove_duplicate=False):
+            if name in weights or name in self.left or (name in biases and parameter.requires_grad):
+                continue
+            kind = type(modules[name.rpartition(".")[0]]).__name__
+            if not parameter.requires_grad:
+                self.left[name] = "frozen (requires_grad=False)"
+            elif id(parameter) in ran:
+                self.left[name] = "belongs to a weight that is left alone"
+            elif kind in ("Linear", "Conv1d", "Conv2d", "Conv3d", "NonDynamicallyQuantizableLinear"):
+                self.left[name] = "not used as a layer in the forward pass"
+            else:
+                self.left[name] = f"of a {kind}, not the weight of a linear or convolutional layer"
+
+
+def mean_square_after(activation: Activation, K: float) -> float:
+    """⟨σ²⟩_K."""
+    return float(susceptibility(activation, max(K, 1e-200)).mean_square.value)
+
+
+def _reason_to_leave(layer: Layer, modules: dict[str, torch.nn.Module]) -> str | None:
+    if not layer.weight.requires_grad:
+        return "frozen (requires_grad=False)"
+    for name in layer.weight_names:
+        if not isinstance(modules[name.rpartition(".")[0]], _LAYERS) and len(layer.weight_names) > 1:
+            return f"tied to {name!r}, which is no layer"
+    return None
+
+
+_LAYERS = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
+
+
+def _actual_K(layer: Layer, size: float) -> float:
+    """K after a layer that stays as it is."""
+    C_W = layer.fan_in * float(layer.weight.detach().double().square().mean())
+    C_b = 0.0 if layer.bias is None else float(layer.bias.detach().double().square().mean())
+    return C_b + C_W * size
+
+
+def _one_plan(plans: list[LayerPlan]) -> LayerPlan:
+    """One plan for a layer that runs several times: what all its uses agree on."""
+    first, layer = plans[0], plans[0].layer
+    if len(plans) == 1:
+        return first
+    if all(call.mean_square is not None for call in layer.calls):
+        mean_size = sum(call.mean_square or 0.0 for call in layer.calls) / len(plans)
+        C_W = (first.K - first.C_b) / mean_size
+        return replace(first, C_W=C_W, note=f"{first.note}; runs {len(plans)} times, their mean counts")
+    if max(abs(p.C_W - first.C_W) + abs(p.C_b - first.C_b) for p in plans) > 1e-6 * (first.C_W + first.C_b):
+        raise InputError(
+            f"`model`: the shared weight {layer.weight_names[0]!r} runs {len(plans)} times and would need C_W from "
+            f"{min(p.C_W for p in plans):.4g} to {max(p.C_W for p in plans):.4g}; give each use its own, or tune_"
+        )
+    return replace(first, note=f"{first.note}; shared by {len(plans)} uses, which the theory takes to be independent")
+
+
+def _brief(choice: CriticalChoice) -> str:
+    return choice.note if choice.is_critical else "no critical point, the nearest choice"
+
+
+def _unknown(signal: Signal) -> str:
+    found = next((s for s in upstream(signal) if isinstance(s, Unknown)), None)
+    if found is None:
+        return "an operation that was not seen"
+    return f"{found.operation!r}" + (f" in {found.path!r}" if found.path else "")
+
+
+def _remarks(reading: Reading) -> list[str]:
+    """What the theory leaves out of this model."""
+    remarks = []
+    inside = [s for call in reading.calls for s in _between(call.source)]
+    dropped = max((s.p for s in inside if isinstance(s, Dropped)), default=0.0)
+    if dropped > 0:
+        remarks.append(f"dropout of p = {dropped:g} multiplies variances by 1/(1 − p) in training; C_W leaves that out")
+    resampled = sorted({s.operation for s in inside if isinstance(s, Resampled)})
+    if resampled:
+        remarks.append(
+            f"{', '.join(resampled)} changes variances in ways the theory does not cover; see inspect, tune_"
+        )
+    covered = min((call.coverage for call in reading.calls if call.mean_square is None), default=1.0)
+    if covered < 0.99:
+        remarks.append(
+            f"zero padding: neurons sum {covered:.0%} of their inputs on average in the worst layer, so that signals "
+            "fade at the borders; see inspect, tune_"
+        )
+    if any(isinstance(s, Normalised) for s in inside):
+        remarks.append(
+            "behind a normalisation K is what it sets, not K*, and the size of weights before it is no matter"
+        )
+    return remarks
+
+
+def _between(signal: Signal) -> list[Signal]:
+    """What lies between a signal and the layers before it."""
+    found, waiting = [], [signal]
+    while waiting:
+        at = waiting.pop()
+        found.append(at)
+        if not isinstance(at, Preactivation):
+            waiting += at.parents
+    return found
