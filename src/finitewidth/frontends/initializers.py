@@ -1,8 +1,9 @@
 """Critical initialisation with the signature of `jax.nn.initializers`: public as `finitewidth.initializers`."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import sqrt
-from typing import NamedTuple
+from typing import Any
 
 import jax
 
@@ -12,11 +13,16 @@ from finitewidth.errors import InputError
 
 Initializer = Callable[..., jax.Array]
 
-__all__ = ["Initializers", "critical"]
+__all__ = ["CriticalInitializer", "critical"]
 
 
-class Initializers(NamedTuple):
-    """What `critical` returns: `kernel` for weights, `bias` for biases, with C_W, C_b, the K to aim for, and a note."""
+@dataclass(frozen=True)
+class CriticalInitializer:
+    """Draws weights when called as (key, shape, dtype); `bias` draws biases in the same way.
+
+    C_W, C_b: fan-in × variance of weights, variance of biases. K: the mean square that preactivations should have
+    (None: any). note: the same in words.
+    """
 
     kernel: Initializer
     bias: Initializer
@@ -25,6 +31,9 @@ class Initializers(NamedTuple):
     K: float | None
     note: str
 
+    def __call__(self, key: Any, shape: Sequence[int], dtype: Any = None, **options: Any) -> jax.Array:
+        return self.kernel(key, shape, jax.dtypes.canonicalize_dtype(float) if dtype is None else dtype, **options)
+
 
 def critical(
     activation: Activation | str,
@@ -32,7 +41,7 @@ def critical(
     mean_square: float | None = None,
     in_axis: int | Sequence[int] = -2,
     out_axis: int | Sequence[int] = -1,
-) -> Initializers:
+) -> CriticalInitializer:
     """Initializers of weights and biases at the critical point of `activation`.
 
     Equation: weights of variance C_W/fan_in, biases of variance C_b, Gaussian; C_W = 1/⟨σ'²⟩_{K*} and
@@ -46,7 +55,8 @@ def critical(
             Equinox, whose weights are (out, in): `in_axis=1, out_axis=0`.
 
     Returns
-        `Initializers`, with `kernel(key, shape, dtype)` and `bias(key, shape, dtype)` as in `jax.nn.initializers`.
+        a `CriticalInitializer`: itself an initializer of weights, called as (key, shape, dtype) like those of
+        `jax.nn.initializers`; its attribute `bias` is the one of biases.
 
     Raises
         InputError: for an unknown activation, one with no useful choice, or `mean_square` that is not positive.
@@ -55,7 +65,7 @@ def critical(
     >>> init = fw.initializers.critical("gelu")
     >>> round(init.C_W, 4), round(init.C_b, 4)
     (1.9831, 0.1729)
-    >>> init.kernel(jax.random.key(0), (256, 128)).shape
+    >>> init(jax.random.key(0), (256, 128)).shape
     (256, 128)
     """
     if not isinstance(activation, (str, Activation)):
@@ -75,7 +85,7 @@ def critical(
             (K - C_b) / float(mean_square),
             f"{note}; brings data of mean square {mean_square:.6g} to K = {K:.6g}",
         )
-    return Initializers(
+    return CriticalInitializer(
         kernel=jax.nn.initializers.variance_scaling(C_W, "fan_in", "normal", in_axis=in_axis, out_axis=out_axis),
         bias=jax.nn.initializers.normal(sqrt(C_b)) if C_b > 0 else jax.nn.initializers.zeros,
         C_W=C_W,

@@ -72,6 +72,11 @@ def as_activation(activation: Any) -> Activation:
         return named(activation)
     if isinstance(activation, Activation):
         return activation
+    return function_of(activation).activation
+
+
+def function_of(activation: Any) -> Elementwise:
+    """What a module or function computes, as one function of each number."""
     if isinstance(activation, type) or not callable(activation):
         raise InputError(f"`activation` must be a module, a function, an Activation or a name, but got {activation!r}")
     shown = f"`activation` {getattr(activation, '__name__', activation)!s}"
@@ -91,10 +96,10 @@ def as_activation(activation: Any) -> Activation:
         raise InputError(f"{shown} fails on a tensor ({reason}); give a function of one tensor") from error
     signal = recorder.get(output)
     if signal is base:
-        return named("linear")
+        return Elementwise(base, lambda z: z, "linear", "", named("linear"), linear=1.0)
     if not isinstance(signal, Elementwise) or output.shape != z.shape:
         raise InputError(
             f"{shown} cannot be read as one function of each number; "
             "give the same function in JAX as finitewidth.Activation(function)"
         )
-    return signal.activation
+    return signal

@@ -41,6 +41,7 @@ ACTIVATIONS: dict[str, Callable[..., Activation | None]] = {
     "leaky_relu": lambda z, negative_slope=0.01, inplace=False: activations.leaky_relu(negative_slope),
     "prelu": lambda z, weight: activations.prelu(weight),
     "rrelu": _rrelu,
+    "_threshold": lambda z, threshold, value, inplace=False: activations.threshold(threshold, value),
     "threshold": lambda z, threshold, value, inplace=False: activations.threshold(threshold, value),
     "tanh": lambda z: named("tanh"),
     "sigmoid": lambda z: named("sigmoid"),

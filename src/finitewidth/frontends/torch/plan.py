@@ -119,7 +119,7 @@ class _Planner:
         self.sizes: dict[int, float | None] = {}
 
     def plan(self) -> Plan:
-        modules = dict(self.reading.model.named_modules())
+        modules = dict(self.reading.model.named_modules(remove_duplicate=False))
         for call in self.reading.calls:
             reason = _reason_to_leave(call.layer, modules)
             size = call.mean_square if call.mean_square is not None else self.size(call.source)
@@ -230,7 +230,7 @@ class _Planner:
         weights = {name: plan for plan in drawn for name in plan.layer.weight_names}
         biases = {name: plan for plan in drawn for name in plan.layer.bias_names}
         ran = {id(p) for layer in self.reading.layers for p in (layer.weight, layer.bias)}
-        modules = dict(self.reading.model.named_modules())
+        modules = dict(self.reading.model.named_modules(remove_duplicate=False))
         for name, parameter in self.reading.model.named_parameters(remove_duplicate=False):
             if name in weights or name in self.left or (name in biases and parameter.requires_grad):
                 continue

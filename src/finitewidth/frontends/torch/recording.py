@@ -190,7 +190,7 @@ def composed(signal: Signal, activation: Activation, path: str) -> Elementwise:
     if not isinstance(signal, Elementwise):
         return Elementwise(signal, activation.function, activation.name, path, known=activation)
     inner = signal.twin
-    text = f"{activation.name}({signal.text})"
+    text = f"{activation.name}({_shown(signal)})"
     return Elementwise(signal.base, lambda z: activation.function(inner(z)), text, path)
 
 
@@ -242,7 +242,7 @@ def _value(operand: Any, z: Any) -> Any:
 
 def _shown(operand: Any) -> str:
     if isinstance(operand, Elementwise):
-        return operand.text
+        return f"{operand.text}(z)" if operand.known is not None else operand.text
     return "z" if isinstance(operand, Signal) else str(operand)  # in full: the text tells functions apart
 
 

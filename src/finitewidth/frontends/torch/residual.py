@@ -51,8 +51,8 @@ def branch_shares(reading: Reading) -> tuple[dict[int, Share], list[str]]:
             if not skips or skips[0][0] ** 2 < 1:
                 continue
             remarks.append(
-                "additions with a skip of weight 1: no choice is critical, χ = 1 + share × χ of the branch; with shares "
-                "of 1/D all D of a stream grow by at most e together"
+                "additions with a skip of weight 1: no choice is critical, χ = 1 + share × χ of the branch; with "
+                "shares of 1/D all D of a stream grow by at most e together"
             )
     return shares, list(dict.fromkeys(remarks))
 

@@ -1,0 +1,85 @@
+"""Critical initializers of JAX: variances of what they draw, and use from Equinox and Flax."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import finitewidth as fw
+
+KEY = jax.random.key(3)
+
+
+@pytest.mark.parametrize("name", ["relu", "gelu", "tanh"])
+def test_variances_are_those_of_the_critical_point(name):
+    init, point = fw.initializers.critical(name), fw.critical(name)
+    weights, biases = init(KEY, (400, 300)), init.bias(KEY, (40_000,))
+    # of N Gaussian numbers, the mean square has the relative standard error √(2/N); 4.5 of them: 7e-6 false alarms
+    assert np.isclose(400 * jnp.var(weights), point.C_W, rtol=4.5 * (2 / weights.size) ** 0.5)
+    assert np.isclose(jnp.var(biases), point.C_b, rtol=4.5 * (2 / biases.size) ** 0.5)
+
+
+def test_dtype_and_convolution():
+    init = fw.initializers.critical("relu")
+    kernel = init(KEY, (3, 3, 40, 50), jnp.float16)
+    assert kernel.dtype == jnp.float16
+    assert np.isclose(360 * np.var(np.asarray(kernel, dtype=float)), 2.0, rtol=4.5 * (2 / kernel.size) ** 0.5)
+
+
+def test_first_layer_brings_the_data_to_the_fixed_point():
+    init = fw.initializers.critical("gelu", mean_square=0.3)
+    assert np.isclose(init.C_b + init.C_W * 0.3, fw.critical("gelu").K_star)
+    assert np.isclose(fw.initializers.critical("relu", mean_square=0.25).C_W, 4.0)
+
+
+def kernels(layers, x):
+    """K of every layer of `layers`, functions of one input each, measured."""
+    seen = []
+    for layer, sigma in layers:
+        x = layer(sigma(x))
+        seen.append(jnp.mean(x**2))
+    return jnp.stack(seen)
+
+
+def test_equinox_network_stays_at_the_fixed_point():
+    equinox = pytest.importorskip("equinox")
+    depth, width = 6, 300
+    sigma = fw.activations.gelu
+    x = jax.random.normal(KEY, (width,)) * 0.5
+    first = fw.initializers.critical("gelu", mean_square=float(jnp.mean(x**2)), in_axis=1, out_axis=0)
+    other = fw.initializers.critical("gelu", in_axis=1, out_axis=0)
+
+    @equinox.filter_jit
+    def seen_by(key):
+        return kernels(network(key), x)
+
+    def network(key):
+        layers = []
+        for i, k in enumerate(jax.random.split(key, depth)):
+            init = other if i else first
+            linear = equinox.nn.Linear(width, width, key=k)
+            new = (init(k, (width, width)), init.bias(jax.random.fold_in(k, 1), (width,)))
+            linear = equinox.tree_at(lambda layer: (layer.weight, layer.bias), linear, new)
+            layers.append((linear, sigma if i else lambda z: z))
+        return layers
+
+    seen = np.array([seen_by(k) for k in jax.random.split(KEY, 20)])
+    error = seen.std(axis=0, ddof=1) / 20**0.5
+    assert np.all(np.abs(seen.mean(axis=0) - fw.critical("gelu").K_star) < 4.5 * error + 2 * depth / width)
+
+
+def test_flax_takes_it():
+    nnx = pytest.importorskip("flax.nnx")
+    init = fw.initializers.critical("gelu")
+    layer = nnx.Linear(64, 256, kernel_init=init, bias_init=init.bias, rngs=nnx.Rngs(0))
+    kernel = np.asarray(layer.kernel[...])
+    assert np.isclose(64 * kernel.var(), init.C_W, rtol=4.5 * (2 / kernel.size) ** 0.5)
+
+
+def test_bad_input():
+    with pytest.raises(fw.InputError, match="`mean_square` must be a finite number > 0"):
+        fw.initializers.critical("relu", mean_square=0.0)
+    with pytest.raises(fw.InputError, match=r"wrap a function as fw\.Activation"):
+        fw.initializers.critical(jnp.tanh)
+    with pytest.raises(fw.InputError, match="must be a known name"):
+        fw.initializers.critical("gelou")

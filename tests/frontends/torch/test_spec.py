@@ -1,0 +1,87 @@
+"""Between models and MLP: the same architecture comes back, and the same distribution."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+import finitewidth as fw  # noqa: E402
+
+
+def test_round_trip_is_the_same_network():
+    net = fw.MLP(
+        "leaky_relu(0.1)", depth=3, width=[300, 200], n_in=100, n_out=20, C_b=0.3, C_W=[1.0, 2.0, 1.5], lambda_b=0.5, lambda_W=0.7
+    )  # fmt: skip
+    model = fw.torch.from_spec(net, generator=torch.Generator().manual_seed(1))
+    declared = {"C_b": net.C_b, "C_W": net.C_W, "lambda_b": net.lambda_b, "lambda_W": net.lambda_W}
+    assert fw.torch.to_spec(model, **declared) == net
+    seen = fw.torch.measured_variances(model)
+    for name in ("C_b", "C_W"):
+        for found, true, layer in zip(seen[name], net.per_layer(name), [model[0], model[2], model[4]], strict=True):
+            size = layer.weight.numel() if name == "C_W" else layer.bias.numel()
+            assert abs(found.value - true) < 4.5 * true * (2 / size) ** 0.5
+            assert found.error == pytest.approx(true * (2 / size) ** 0.5, rel=0.8)
+
+
+def test_drawn_models_have_the_kernel_of_the_spec():
+    net = fw.MLP("gelu", depth=3, width=100, n_in=5, n_out=4, C_b=0.2, C_W=1.6)
+    x = np.array([[0.5, -1.0, 0.3, 0.8, -0.2], [1.0, 0.4, -0.6, 0.1, 0.7]])
+    generator = torch.Generator().manual_seed(2)
+    products = []
+    for _ in range(400):
+        model = fw.torch.from_spec(net, generator=generator, dtype=torch.float64)
+        z = model(torch.tensor(x)).detach().numpy()
+        products.append(z @ z.T / 4)
+    mean, error = np.mean(products, axis=0), np.std(products, axis=0, ddof=1) / 20
+    K = fw.flow(net, x).K[-1].values
+    assert np.all(np.abs(mean - K) < 4.5 * error + 0.02 * K.max())
+
+
+def test_pytorch_defaults_are_recognised():
+    """nn.Linear's default is uniform in ±1/√n: C_W = 1/3, C_b = 1/(3 n)."""
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Linear(400, 300), nn.SiLU(), nn.Linear(300, 300))
+    net = fw.torch.to_spec(model)
+    assert net.activation is fw.activations.silu
+    assert np.allclose(net.per_layer("C_W"), 1 / 3, rtol=0.02)
+    assert np.allclose(net.per_layer("C_b") * [400, 300], 1 / 3, rtol=0.3)
+    assert tuple(net.per_layer("lambda_W")) == (400.0, 300.0)
+
+
+@pytest.mark.parametrize("name", ["tanh", "erf", "sin", "softplus(2)", "gelu_tanh", "threshold(0.1, 0)", "linear"])
+def test_activations_travel_both_ways(name):
+    net = fw.MLP(name, depth=2, width=3, n_in=2)
+    assert fw.torch.to_spec(fw.torch.from_spec(net)).activation is net.activation
+
+
+def test_activation_of_ones_own():
+    sigma = fw.Activation(lambda z: z / (1 + z * z), name="bump", parity="odd", kinks=())
+    net = fw.MLP(sigma, depth=2, width=3, n_in=2)
+
+    class Bump(nn.Module):
+        def forward(self, z):
+            return z / (1 + z**2)
+
+    assert isinstance(fw.torch.from_spec(net, activation=Bump())[1], Bump)
+    with pytest.raises(fw.InputError, match="has no module in PyTorch"):
+        fw.torch.from_spec(net)
+    with pytest.raises(fw.InputError, match="their values differ"):
+        fw.torch.from_spec(net, activation=nn.Tanh())
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)),
+            "different activations",
+        ),
+        (nn.Sequential(nn.Linear(2, 2), nn.Tanh()), "an activation after its last layer"),
+        (nn.Sequential(nn.Conv1d(1, 1, 1)), "is a conv1d layer"),
+        (nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.Linear(2, 2)), "has the normalisation '1'"),
+    ],
+)
+def test_what_is_no_mlp_is_refused(model, message):
+    with pytest.raises(fw.InputError, match=message):
+        fw.torch.to_spec(model)
