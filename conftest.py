@@ -1,5 +1,7 @@
 """Every example that a reader sees is run: those of the README, of the docs and of docstrings."""
 
+from importlib.util import find_spec
+
 import pytest
 from hypothesis import settings
 from sybil import Sybil
@@ -12,10 +14,15 @@ from sybil.parsers.rest import SkipParser as DocstringSkipParser
 settings.register_profile("finitewidth", deadline=None, print_blob=True)
 settings.load_profile("finitewidth")
 
-pages = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["*.md", "docs/**/*.md"])
+# PyTorch and Equinox are optional: without them, the pages about them are not examples that can be run.
+ABSENT = [
+    page for page, module in (("docs/pytorch.md", "torch"), ("docs/jax.md", "equinox")) if find_spec(module) is None
+]
+pages = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["*.md", "docs/**/*.md"], excludes=ABSENT)
 docstrings = Sybil(
     parsers=[DocTestParser(), DocstringSkipParser()],
-    patterns=["src/finitewidth/*.py", "src/finitewidth/*/*.py"],
+    patterns=["src/finitewidth/*.py", "src/finitewidth/*/*.py", "src/finitewidth/*/*/*.py"],
+    excludes=["src/finitewidth/frontends/torch/*.py"] if find_spec("torch") is None else [],
     document_types={".py": PythonDocStringDocument},
 )
 pytest_collect_file = (pages + docstrings).pytest()

@@ -11,7 +11,8 @@ import finitewidth as fw  # noqa: E402
 
 def test_round_trip_is_the_same_network():
     net = fw.MLP(
-        "leaky_relu(0.1)", depth=3, width=[300, 200], n_in=100, n_out=20, C_b=0.3, C_W=[1.0, 2.0, 1.5], lambda_b=0.5, lambda_W=0.7
+        "leaky_relu(0.1)", depth=3, width=[300, 200], n_in=100, n_out=20, C_b=0.3, C_W=[1.0, 2.0, 1.5],
+        lambda_b=0.5, lambda_W=0.7,
     )  # fmt: skip
     model = fw.torch.from_spec(net, generator=torch.Generator().manual_seed(1))
     declared = {"C_b": net.C_b, "C_W": net.C_W, "lambda_b": net.lambda_b, "lambda_W": net.lambda_W}

@@ -205,6 +205,7 @@ class _Planner:
         return self.sizes[id(signal)]
 
     def _size(self, signal: Signal) -> float | None:
+        K: float | None
         match signal:
             case Data(mean_square=K) | Normalised(mean_square=K):
                 return K
