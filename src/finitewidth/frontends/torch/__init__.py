@@ -9,6 +9,9 @@ except ImportError as error:
     raise ImportError("finitewidth.torch needs PyTorch: pip install finitewidth[torch]") from error
 
 if TYPE_CHECKING:
+    from finitewidth.frontends.torch.callbacks import SignalMonitor as SignalMonitor
+    from finitewidth.frontends.torch.callbacks import lightning_callback as lightning_callback
+    from finitewidth.frontends.torch.callbacks import trainer_callback as trainer_callback
     from finitewidth.frontends.torch.critical_init import critical_init_ as critical_init_
     from finitewidth.frontends.torch.gain import calculate_gain as calculate_gain
     from finitewidth.frontends.torch.learning_rates import param_groups as param_groups
@@ -20,14 +23,17 @@ if TYPE_CHECKING:
 
 # Public name -> the module that defines it.
 _HOME = {
+    "SignalMonitor": "callbacks",
     "calculate_gain": "gain",
     "critical_init_": "critical_init",
     "critical_plan": "plan",
     "from_spec": "spec",
+    "lightning_callback": "callbacks",
     "measured_variances": "spec",
     "param_groups": "learning_rates",
     "read_model": "model",
     "to_spec": "spec",
+    "trainer_callback": "callbacks",
 }
 
 __all__ = [*_HOME]
