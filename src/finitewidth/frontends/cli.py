@@ -1,4 +1,4 @@
-"""The command line: `finitewidth report | critical | flow | verify | phase | activations`.
+"""The command line: `finitewidth report | critical | flow | verify | phase | activations | inspect`.
 
 JAX and all that computes is imported by a command when it runs, never by `--help`. Bad input ends in exit code 2 and
 one line on standard error; Ctrl-C in 130.
@@ -325,6 +325,19 @@ def activations(*, json: AsJson = False) -> None:
         from finitewidth.frontends.tables import activation_table
 
         _print(activation_table(rows))
+
+
+app.command(
+    "finitewidth.frontends.inspect_command:inspect",
+    name="inspect",
+    help="A PyTorch model of yours: its signals and gradients, layer by layer, measured over fresh initialisations.\n\n"
+    "MODEL is a function without arguments that builds it, found as package.module:name from this directory; it is run "
+    "once for every initialisation.",
+    help_epilogue=_examples(
+        "finitewidth inspect my_package.models:build --input-shape 3,32,32",
+        "finitewidth inspect my_package.models:build --data digits --out picture.png",
+    ),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
