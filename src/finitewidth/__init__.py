@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from finitewidth.errors import InputError as InputError
     from finitewidth.flow import flow as flow
     from finitewidth.flow.operators import vertex as vertex
+    from finitewidth.frontends.jax.inspection import inspect as inspect
     from finitewidth.gaussian import expectation as expectation
     from finitewidth.information import nearly_gaussian as nearly_gaussian
     from finitewidth.information import representation_learning as representation_learning
@@ -64,6 +65,7 @@ _HOME = {
     "verify": "finitewidth.compare",
     "load_data": "finitewidth.data",
     "report": "finitewidth.report",
+    "inspect": "finitewidth.frontends.jax.inspection",
     "InputError": "finitewidth.errors",
 }
 _PUBLIC_MODULES = ("activations", "initializers")

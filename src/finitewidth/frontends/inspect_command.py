@@ -30,7 +30,9 @@ def inspect(
     ] = None,
     data: Annotated[str | None, option("Instead: digits or a file, one input a row.", metavar="DATA")] = None,
     inputs: Annotated[str, option("Size of the batch. Default: 16.", metavar="N")] = "16",
-    initialisations: Annotated[str, option("Networks to draw, by building the model. Default: 10.", metavar="N")] = "10",
+    initialisations: Annotated[
+        str, option("Networks to draw, by building the model. Default: 10.", metavar="N")
+    ] = "10",
     seed: Annotated[str, option("Seed of weights and inputs. Default: 0.", metavar="N")] = "0",
     as_is: Annotated[bool, flag("One network with the weights that it is built with.", name="--as-is")] = False,
     no_theory: Annotated[bool, flag("Leave out what theory expects.", name="--no-theory")] = False,
@@ -38,9 +40,15 @@ def inspect(
     json: AsJson = False,
 ) -> None:
     """A PyTorch model of yours: its signals and gradients, layer by layer, over fresh initialisations."""
-    count, drawn, number = whole("inputs", inputs), whole("initialisations", initialisations, least=2), whole("seed", seed, least=0)
+    count, drawn, number = (
+        whole("inputs", inputs),
+        whole("initialisations", initialisations, least=2),
+        whole("seed", seed, least=0),
+    )
     if (input_shape is None) == (data is None):
-        raise InputError("`--input-shape` or `--data` must be given, and not both, to say what the model is called with")
+        raise InputError(
+            "`--input-shape` or `--data` must be given, and not both, to say what the model is called with"
+        )
     shape = None if input_shape is None else _shape(input_shape)
     if out is not None and Path(out).suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"`--out` must end in .png, .svg or .pdf, but got {out!r}")
@@ -124,5 +132,7 @@ def _found(path: str) -> Callable[[], Any]:
     if isinstance(found, _torch().nn.Module):  # an instance: each draw is a copy, reset
         return found
     if not callable(found):
-        raise InputError(f"MODEL {path!r} is {type(found).__name__}; name a function that builds the model, or its class")
-    return found  # type: ignore[no-any-return]
+        raise InputError(
+            f"MODEL {path!r} is {type(found).__name__}; name a function that builds the model, or its class"
+        )
+    return found

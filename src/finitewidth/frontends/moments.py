@@ -85,6 +85,14 @@ def mean_over_initialisations(values: Sequence[np.ndarray | float]) -> Value:
         return float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else None
 
 
+def root_mean_square(squares: Sequence[float]) -> Value:
+    """√ of the mean over initialisations, its error by the delta method."""
+    mean, error = mean_over_initialisations(squares)
+    if not mean > 0:
+        return mean, error
+    return float(np.sqrt(mean)), None if error is None else error / (2 * float(np.sqrt(mean)))
+
+
 def over_inputs(found: Mapping[str, np.ndarray]) -> dict[str, Value]:
     """The statistics of one layer of a single network, errors from the spread between inputs.
 

@@ -31,8 +31,8 @@ COLUMNS = {
 class Column:
     """One quantity at every layer; NaN where it does not exist.
 
-    value, standard_error: measured. theory: what the library predicts, to first order in 1/n where it can, None where it
-    does not cover the architecture. dropped: the size of what that theory leaves out.
+    value, standard_error: measured. theory: what the library predicts, to first order in 1/n where it can; None where
+    it does not cover the architecture. dropped: the size of what that theory leaves out.
     """
 
     value: Array
@@ -54,9 +54,9 @@ class Inspection:
     """What a network does to signals and gradients, measured on real ones. Printing it shows a table and a verdict.
 
     title: what was inspected. layers: the names of its layers, in the order in which they ran. kinds: what each is.
-    columns: the quantities by name, those of `COLUMNS`. parameters: the gradient norm of every parameter, and its error.
+    columns: the quantities of `COLUMNS` by name. parameters: the gradient norm of every parameter, and its error.
     initialisations: how many were drawn; 0 where the weights were taken as they are. inputs: the size of the batch.
-    tangent_kernel: Θ of the batch divided by the number of outputs, and its standard error; only `fw.inspect` has it.
+    tangent_kernel: Θ of the batch, mean over outputs, and its standard error; only `fw.inspect` has it.
     redrawn: how, in words. notes: what the reader should know. theory: why there is one or not.
     """
 

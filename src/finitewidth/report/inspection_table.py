@@ -73,8 +73,8 @@ def _shortened(name: str) -> str:
 def with_error(value: float, error: float) -> str:
     """A value, its standard error in its last digits: 1.983(12), 4.1(2) × 10⁻⁷.
 
-    >>> with_error(1.98305, 0.0123), with_error(4.12e-7, 0.21e-7), with_error(312.4, 41.0), with_error(0.5, float("nan"))
-    ('1.983(12)', '4.12(21) × 10⁻⁷', '312(41)', '0.500')
+    >>> with_error(1.98305, 0.0123), with_error(4.12e-7, 0.21e-7), with_error(312.4, 41.0)
+    ('1.983(12)', '4.12(21) × 10⁻⁷', '312(41)')
     """
     if not math.isfinite(value) or not math.isfinite(error) or error <= 0 or error > 1e3 * abs(value) or value == 0:
         return number(value)
@@ -92,7 +92,9 @@ def with_error(value: float, error: float) -> str:
 def _subject(found: "Inspection") -> str:
     inputs = f"{found.inputs} inputs" if found.inputs > 1 else "one input"
     if found.initialisations:
-        return f"{found.title}, {inputs}; {found.initialisations} networks, {found.redrawn}; standard errors in brackets"
+        return (
+            f"{found.title}, {inputs}; {found.initialisations} networks, {found.redrawn}; standard errors in brackets"
+        )
     return f"{found.title}, {inputs}; {found.redrawn}; standard errors, from the spread between inputs, in brackets"
 
 

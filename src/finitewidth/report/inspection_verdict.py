@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from finitewidth.report.inspection import Inspection
 
 AGREEMENT = 4.5
-"""Deviations up to which theory counts as agreeing: of 200 numbers, one goes beyond by chance once in 700 inspections."""
+"""Standard errors up to which theory agrees: of 200 numbers one goes beyond by chance in 1 of 700 inspections."""
 
 
 def verdict(found: "Inspection") -> str:
@@ -47,11 +47,11 @@ def agreement(found: "Inspection") -> str:
     for key, column in found.columns.items():
         if column.z is None:
             continue
-        known = np.flatnonzero(np.isfinite(column.z))
+        known = np.flatnonzero(np.isfinite(column.z)).tolist()
         count += len(known)
         for i in known:
             if worst is None or abs(column.z[i]) > abs(worst[0]):
-                worst = float(column.z[i]), key, found.layers[i], int(i)
+                worst = float(column.z[i]), key, found.layers[i], i
     if worst is None:
         return ""
     z, key, name, i = worst
@@ -119,7 +119,7 @@ def _gradients(found: "Inspection") -> str | None:
 
 
 def _change(jacobian: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """ln of what is left of gradients, relative to the last layer: of the Jacobian, or of the weights’ gradient if it changes less.
+    """ln of what is left of gradients, relative to the last layer: of J, or of the weights’ if it changes less.
 
     Pooling divides the Jacobian by the number of pixels, but the weights before it add the pixels up again.
     """
@@ -151,4 +151,5 @@ def _spread(found: "Inspection") -> str:
     strong = (correlation.value > 0.1) & (correlation.value > 3 * correlation.standard_error)
     if not strong.any():
         return ""
-    return f"; but one draw differs much from the next (neurons of {found.layers[int(np.flatnonzero(strong)[0])]} swell together)"
+    first = found.layers[int(np.flatnonzero(strong)[0])]
+    return f"; but one draw differs much from the next (neurons of {first} swell together)"

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from finitewidth.frontends.torch.spec import from_spec as from_spec
     from finitewidth.frontends.torch.spec import measured_variances as measured_variances
     from finitewidth.frontends.torch.spec import to_spec as to_spec
+    from finitewidth.frontends.torch.tune import tune_ as tune_
+    from finitewidth.frontends.torch.tune import tuning as tuning
 
 # Public name -> the module that defines it.
 _HOME = {
@@ -36,6 +38,8 @@ _HOME = {
     "to_spec": "spec",
     "trainer_callback": "callbacks",
     "inspect": "inspection",
+    "tune_": "tune",
+    "tuning": "tune",
 }
 
 __all__ = [*_HOME]

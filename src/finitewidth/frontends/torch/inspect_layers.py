@@ -22,11 +22,16 @@ LOOK_BACK = 16
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One call of a module with weights. path, module: which. z: what it returned, in the graph of derivatives."""
+    """One call of a module with weights.
+
+    path, module: which. made: what it returned, as a function of earlier layers. z: the same numbers as later layers
+    take them; `made` itself, or, where the run was cut, a leaf of its own.
+    """
 
     name: str
     path: str
     module: nn.Module
+    made: torch.Tensor
     z: torch.Tensor
 
 
@@ -105,6 +110,21 @@ def tensors(batch: Any) -> list[torch.Tensor]:
     return [t for value in batch for t in tensors(value)] if isinstance(batch, (tuple, list)) else []
 
 
+def batch_size(batch: Any) -> int:
+    """The number of inputs in the batch, which is finite numbers."""
+    found = tensors(batch)
+    if not found or found[0].dim() == 0:
+        raise InputError(
+            f"`batch` must be a tensor with one input a row, or a tuple or dictionary of them, but got {described(batch)}"
+        )
+    if found[0].shape[0] == 0:
+        raise InputError(f"`batch` has no inputs ({described(batch)}); give at least one, better thirty")
+    for tensor in found:
+        if tensor.device.type == "meta" or (tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())):
+            raise InputError(f"`batch` ({described(batch)}) has numbers that are not finite; remove or replace them")
+    return int(found[0].shape[0])
+
+
 def run(model: nn.Module, batch: Any, *, cut: bool = False) -> Run:
     """Call the model and record its layers.
 
@@ -121,15 +141,14 @@ def run(model: nn.Module, batch: Any, *, cut: bool = False) -> Run:
                 return None
             calls[path] = calls.get(path, 0) + 1
             name = path or type(module).__name__
-            if cut:
+            made = z
+            if cut or not z.requires_grad:
                 z = z.detach().requires_grad_()
-            elif not z.requires_grad:
-                z.requires_grad_()
             # the network goes on with a copy: an activation in place must not overwrite what is measured
             changed = _with_first(output, z.clone())
             if changed is None:
                 return None
-            layers.append(Layer(name if calls[path] == 1 else f"{name} (call {calls[path]})", path, module, z))
+            layers.append(Layer(name if calls[path] == 1 else f"{name} (call {calls[path]})", path, module, made, z))
             return changed
 
         return hook
@@ -192,7 +211,7 @@ def partial_jacobian(layers: Sequence[Layer], i: int, inputs: int) -> np.ndarray
     E |vᵀJ|² = |J|²_F for v of independent standard normals. The layer before is the latest that layer i depends on:
     of parallel branches, not the neighbour.
     """
-    z = layers[i].z
+    z = layers[i].made
     direction = normal_like(z)
     for j in range(i - 1, max(-1, i - 1 - LOOK_BACK), -1):
         (pulled,) = pulled_back(z, [layers[j].z], direction)

@@ -1,7 +1,7 @@
 """What theory says about a model that is a multilayer perceptron: the columns of an inspection, predicted.
 
-K and the kurtosis to first order in 1/n, G1 and V; angles, susceptibilities, Jacobians, gradients and the correlation of
-neurons to the first order that they have. PDLT's weights are Gaussian. For others (PyTorch draws uniform ones) the
+K and the kurtosis to first order in 1/n, by G1 and V; angles, susceptibilities, Jacobians, gradients and the correlation
+of neurons to the first order that they have. PDLT's weights are Gaussian. For others (PyTorch draws uniform ones) the
 fourth cumulant of weights adds to the kurtosis of a single neuron, at the same order 1/n:
 
     kurtosis⁽ℓ⁾ = 3 V⁽ℓ⁾/(n K²) + [κ_W C_W² ⟨σ⁴⟩/n_{ℓ−1} + κ_b C_b²]/K² ,
@@ -33,9 +33,7 @@ class _NotCovered(Exception):
     """Why theory does not cover a model, in words."""
 
 
-def predicted(
-    model: nn.Module, batch: Any, layers: Sequence[str], variances: np.ndarray
-) -> tuple[Predicted, str]:
+def predicted(model: nn.Module, batch: Any, layers: Sequence[str], variances: np.ndarray) -> tuple[Predicted, str]:
     """Theory by column, (values, size of what is dropped), and a line on what it is; no columns where there is none.
 
     variances: for each layer E W², E W⁴, E b², E b⁴ over its entries and over initialisations.
@@ -85,7 +83,9 @@ def _between(before: Call | None, call: Call) -> list[Activation]:
         return []
     activation, base = activation_before(call.source)
     if activation is None or not isinstance(base, Preactivation) or base.call is not before:
-        raise _NotCovered(f"between layers {before.layer.path!r} and {call.layer.path!r} there is more than an activation")
+        raise _NotCovered(
+            f"between layers {before.layer.path!r} and {call.layer.path!r} there is more than an activation"
+        )
     return [activation.activation]
 
 

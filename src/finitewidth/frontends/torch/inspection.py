@@ -1,4 +1,4 @@
-"""`fw.torch.inspect`: signals and gradients of a user's own model, measured layer by layer over fresh initialisations."""
+"""`fw.torch.inspect`: signals and gradients of a user's own model, measured layer by layer over fresh draws."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -15,19 +15,19 @@ from finitewidth.frontends.moments import (
     mean_over_initialisations,
     over_initialisations,
     over_inputs,
+    root_mean_square,
 )
 from finitewidth.frontends.torch.inspect_draws import Build, built, checked, duplicate, misfit, reset, seeded
 from finitewidth.frontends.torch.inspect_layers import (
     Layer,
     Run,
     arranged,
+    batch_size,
     by_unit,
-    described,
     normal_like,
     partial_jacobian,
     pulled_back,
     run,
-    tensors,
 )
 from finitewidth.report.inspection import Column, Inspection, column
 
@@ -66,19 +66,19 @@ def inspect(
 
         K = E z² ,   χ⁽ℓ⁾ = E |∂z⁽ℓ⁾/∂z⁽ℓ⁻¹⁾|²/n_ℓ ,   J⁽ℓ⁾ = E |∂z⁽ᴸ⁾/∂z⁽ℓ⁾|²/n_L ,   g = √E |vᵀ∂z⁽ᴸ⁾/∂W⁽ℓ⁾|²/n_L ,
 
-    |·| the Frobenius norm, from backward passes along random directions v; the angle between inputs, the excess kurtosis
-    of a neuron and the correlation of two neurons' squares. Each with the standard error of its average over
-    initialisations (and, with it, over random directions). A layer is a module that owns a matrix; z, its output, counts
-    as (inputs, neurons, positions), channels as neurons. Where the model is an MLP with one activation, theory stands
-    beside: K and kurtosis to first order in 1/n, the rest to leading order.
+    |·| the Frobenius norm, from backward passes along random directions v; the angle between inputs, the excess
+    kurtosis of a neuron and the correlation of two neurons' squares. Each with the standard error of its average over
+    initialisations (and, with it, over random directions). A layer is a module that owns a matrix; z, its output,
+    counts as (inputs, neurons, positions), channels as neurons. Where the model is an MLP with one activation, theory
+    stands beside: K and kurtosis to first order in 1/n, the rest to the first order that it has.
 
     Source: partial Jacobians, Doshi, He and Gromov, arXiv:2111.12143; theory, PDLT ch. 4, 5, 8.
 
     Arguments
         model: a module, of which copies are measured, or a function without arguments that builds one.
         batch: what the model is called with: a tensor with one input a row, a tuple of arguments, or a dictionary.
-        initialisations: how many networks to draw, ≥ 2. None: the weights as they are (a trained model, say); errors then
-            come from the spread between inputs and between random directions.
+        initialisations: how many networks to draw, ≥ 2. None: the weights as they are (a trained model, say); errors
+            then come from the spread between inputs and between random directions.
         initialise: called with each copy to initialise it, for instance `torch.nn.init` over its parameters. By default
             every module's `reset_parameters`; a function that builds the model needs neither.
         theory: whether to compute what theory expects, which takes some ten seconds.
@@ -86,7 +86,7 @@ def inspect(
         progress: called with (networks done, networks in all).
 
     Returns
-        An `Inspection`: print it for a table and a verdict, `.columns` for numbers, `.save_picture(file)`, `.to_dict()`.
+        An `Inspection`: print it for a table and a verdict; `.columns`, `.save_picture(file)`, `.to_dict()`.
 
     The model, its buffers and mode and PyTorch's random state are as before. Fresh copies run in the model's own mode,
     except that BatchNorm takes the statistics of the batch: running statistics of other weights mean nothing.
@@ -102,13 +102,17 @@ def inspect(
     ('0', '2')
     """
     _check(initialisations, seed, initialise)
-    inputs = _inputs(batch)
-    draws, notes, how = [], _Notes(), ""
+    inputs = batch_size(batch)
+    draws: list[Draw] = []
+    notes, how = _Notes(), ""
     with seeded(seed, model if isinstance(model, nn.Module) else None):
-        for network, how in _networks(model, initialisations, initialise, notes):
+        for network, drawn in _networks(model, initialisations, initialise, notes):
+            how = drawn
             draws.append(_measure(network, batch, inputs, PROBES if initialisations is None else 1, notes))
             if draws[-1].names != draws[0].names:
-                raise InputError("`model` runs different layers from one initialisation to the next; measure one as it is")
+                raise InputError(
+                    "`model` runs different layers from one initialisation to the next; measure one as it is"
+                )
             if progress is not None:
                 progress(len(draws), initialisations or 1)
     found = _inspection(model, draws, initialisations or 0, inputs, how, notes)
@@ -128,7 +132,7 @@ def _check(initialisations: Any, seed: Any, initialise: Any) -> None:
         isinstance(initialisations, bool) or not isinstance(initialisations, int) or initialisations < 2
     ):
         raise InputError(
-            f"`initialisations` must be an integer ≥ 2, for one shows no spread, or None for the weights as they are; got "
+            f"`initialisations` must be an integer ≥ 2 (one shows no spread), or None for the weights as they are; got "
             f"{initialisations!r}"
         )
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
@@ -136,59 +140,50 @@ def _check(initialisations: Any, seed: Any, initialise: Any) -> None:
     if initialise is not None and not callable(initialise):
         raise InputError(f"`initialise` must be a function of a module, but got {initialise!r}")
     if initialise is not None and initialisations is None:
-        raise InputError("`initialise` is given, but initialisations=None takes the weights as they are; give one of them")
-
-
-def _inputs(batch: Any) -> int:
-    """The number of inputs in the batch, which is finite numbers."""
-    found = tensors(batch)
-    if not found or found[0].dim() == 0:
         raise InputError(
-            f"`batch` must be a tensor with one input a row, a tuple of them or a dictionary, but got {described(batch)}"
+            "`initialise` is given, but initialisations=None takes the weights as they are; give one of them"
         )
-    if found[0].shape[0] == 0:
-        raise InputError(f"`batch` has no inputs ({described(batch)}); give at least one, better thirty")
-    for tensor in found:
-        if tensor.device.type == "meta" or (tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())):
-            raise InputError(f"`batch` ({described(batch)}) has numbers that are not finite; remove or replace them")
-    return int(found[0].shape[0])
 
 
 def _networks(
     model: nn.Module | Build, initialisations: int | None, initialise: Callable[[nn.Module], Any] | None, notes: _Notes
 ) -> Iterator[tuple[nn.Module, str]]:
     """Networks to be measured, each free to be changed, and how they were drawn."""
-    is_module = isinstance(model, nn.Module)
-    if not is_module and not callable(model):
+    if not isinstance(model, nn.Module) and not callable(model):
         raise InputError(f"`model` must be a torch.nn.Module or a function that builds one, but got {model!r:.100}")
-    if initialisations is None:
-        yield duplicate(checked(model)) if is_module else built(model), "weights as they are"
-        return
-    if is_module:
+    if isinstance(model, nn.Module):
         checked(model)
+    if initialisations is None:
+        yield _another(model), "weights as they are"
+        return
     for i in range(initialisations):
-        network = duplicate(model) if is_module else built(model)  # type: ignore[arg-type]
+        network = _another(model)
         if initialise is not None:
             initialise(network)
             how = f"initialised by {getattr(initialise, '__name__', 'a function of yours')}"
-        elif is_module:
+        elif isinstance(model, nn.Module):
             unknown, how = reset(network), "initialised by reset_parameters"
             if i == 0:
                 _refuse_misfit(model, network)
                 _tell_kept(model, unknown, notes)
         else:
             how = f"built by {getattr(model, '__name__', 'a function of yours')}"
-        if not is_module or initialise is not None:
+        if initialise is not None:
             checked(network)
         _own_statistics(network, notes)
         yield network, how
 
 
+def _another(model: nn.Module | Build) -> nn.Module:
+    """A network to be changed: a copy, or a newly built one."""
+    return duplicate(model) if isinstance(model, nn.Module) else built(model)
+
+
 def _refuse_misfit(model: nn.Module, fresh: nn.Module) -> None:
     if (how := misfit(model, fresh)) is not None:
         raise InputError(
-            f"`model` was not initialised by reset_parameters: {how}. To measure yours, give a function that builds the "
-            "model in place of it, or initialise=…, or initialisations=None for these weights alone"
+            f"`model` was not initialised by reset_parameters: {how}. To measure yours, give a function that builds "
+            "the model in place of it, or initialise=…, or initialisations=None for these weights alone"
         )
 
 
@@ -224,7 +219,9 @@ def _measure(network: nn.Module, batch: Any, inputs: int, probes: int, notes: _N
         variances=tuple(_variances(layer.module) for layer in layers),
     )
     if any(len(m["K"]) != inputs for m in draw.moments):
-        notes.say(f"some layers do not have the batch’s {inputs} inputs along their first axis; angles are between rows")
+        notes.say(
+            f"some layers do not have the batch’s {inputs} inputs along their first axis; angles are between rows"
+        )
     parameters = dict(network.named_parameters())
     for _ in range(probes):
         jacobian, gradients = _from_the_output(ran, parameters, inputs)
@@ -298,14 +295,16 @@ def _inspection(
     rows: dict[str, list[Value | None]] = {
         key: [] for key in ("K", "angle", "chi", "jacobian", "gradient", "kurtosis", "correlation")
     }
-    parameters = {name: _root([g[name] for d in draws for g in d.gradients]) for name in first.gradients[0]}
+    parameters = {name: root_mean_square([g[name] for d in draws for g in d.gradients]) for name in first.gradients[0]}
     for i, name in enumerate(first.weights):
         moments = [d.moments[i] for d in draws]
         found = over_initialisations(moments, first.neurons[i]) if initialisations else over_inputs(moments[0])
         for key in ("K", "angle", "kurtosis", "correlation"):
             rows[key].append(found.get(key))
         rows["chi"].append(_averaged([d.chi[i] for d in draws]))
-        rows["jacobian"].append(_averaged([j[i] for d in draws for j in d.jacobian] if initialisations else _by_input(first, i)))
+        rows["jacobian"].append(
+            _averaged([j[i] for d in draws for j in d.jacobian] if initialisations else _by_input(first, i))
+        )
         rows["gradient"].append(parameters.get(name))
     columns = {key: column(values) for key, values in rows.items() if any(v is not None for v in values)}
     return Inspection(
@@ -327,9 +326,9 @@ def _title(model: nn.Module | Build, draw: Draw) -> str:
 
 
 def _by_input(draw: Draw, i: int) -> list[np.ndarray | None]:
-    """The Jacobian of one network, one number for each input."""
-    by_probe = [j[i] for j in draw.jacobian]
-    return [None] if by_probe[0] is None else [np.atleast_1d(v) for v in np.mean([p for p in by_probe], axis=0)]  # type: ignore[misc]
+    """The Jacobian of one network, one number for each input, averaged over directions."""
+    by_probe = [jacobian for j in draw.jacobian if (jacobian := j[i]) is not None]
+    return list(np.mean(by_probe, axis=0)) if by_probe else [None]
 
 
 def _averaged(values: list[np.ndarray | None]) -> Value | None:
@@ -340,18 +339,10 @@ def _averaged(values: list[np.ndarray | None]) -> Value | None:
     return mean_over_initialisations(known if len(known) > 1 else list(known[0]))
 
 
-def _root(squares: list[float]) -> Value:
-    """√mean and its standard error, by the delta method."""
-    mean, error = mean_over_initialisations(squares)
-    if not mean > 0:
-        return mean, error
-    return float(np.sqrt(mean)), None if error is None else error / (2 * float(np.sqrt(mean)))
-
-
 def _with_theory(found: Inspection, model: nn.Module | Build, batch: Any, draws: list[Draw]) -> Inspection:
     from finitewidth.frontends.torch.inspect_theory import predicted
 
-    network = duplicate(model) if isinstance(model, nn.Module) else built(model)
+    network = _another(model)
     variances = np.mean([d.variances for d in draws], axis=0)
     columns, why = predicted(network, batch, found.layers, variances)
     merged: dict[str, Column] = {
