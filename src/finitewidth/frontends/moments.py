@@ -40,10 +40,12 @@ def contributions(z: np.ndarray) -> dict[str, np.ndarray]:
     chosen = z[:, :, np.unique(np.linspace(0, z.shape[2] - 1, min(z.shape[2], POSITIONS)).astype(int))]
     squares = chosen**2
     mean_square = squares.mean(1)
+    with np.errstate(all="ignore"):  # of signals that overflow
+        # of the difference, since 1 − cos cancels for small angles
+        distance = np.array([((z[a] - z[b]) ** 2).mean() for a, b in zip(first, second, strict=True)])
     return {
         "K": (z**2).mean((1, 2)),
-        # of the difference, since 1 − cos cancels for small angles
-        "distance": np.array([((z[a] - z[b]) ** 2).mean() for a, b in zip(first, second, strict=True)]),
+        "distance": distance,
         "m2": mean_square,
         "m2_squared": mean_square**2,
         "m4": (squares**2).mean(1),

@@ -115,7 +115,7 @@ def batch_size(batch: Any) -> int:
     found = tensors(batch)
     if not found or found[0].dim() == 0:
         raise InputError(
-            f"`batch` must be a tensor with one input a row, or a tuple or dictionary of them, but got {described(batch)}"
+            f"`batch` must be a tensor, one input a row, or a tuple or dictionary of them, but got {described(batch)}"
         )
     if found[0].shape[0] == 0:
         raise InputError(f"`batch` has no inputs ({described(batch)}); give at least one, better thirty")

@@ -1,6 +1,6 @@
 """What theory says about a model that is a multilayer perceptron: the columns of an inspection, predicted.
 
-K and the kurtosis to first order in 1/n, by G1 and V; angles, susceptibilities, Jacobians, gradients and the correlation
+K and the kurtosis to first order in 1/n, by G1 and V; angle, susceptibilities, Jacobians, gradients and the correlation
 of neurons to the first order that they have. PDLT's weights are Gaussian. For others (PyTorch draws uniform ones) the
 fourth cumulant of weights adds to the kurtosis of a single neuron, at the same order 1/n:
 
