@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import t as student
 
 from finitewidth.report.signals import E_FOLDS
 from finitewidth.report.verdict import ALIKE
@@ -11,8 +12,8 @@ from finitewidth.report.words import number, power_of_ten
 if TYPE_CHECKING:
     from finitewidth.report.inspection import Inspection
 
-AGREEMENT = 4.5
-"""Standard errors up to which theory agrees: of 200 numbers one goes beyond by chance in 1 of 700 inspections."""
+FALSE_ALARMS = 1e-3
+"""Share of inspections in which a right theory is said to differ."""
 
 
 def verdict(found: "Inspection") -> str:
@@ -55,8 +56,10 @@ def agreement(found: "Inspection") -> str:
     if worst is None:
         return ""
     z, key, name, i = worst
+    # a standard error from few initialisations is itself uncertain: Student’s distribution, not the normal
+    limit = float(student.isf(FALSE_ALARMS / 2 / count, max(found.initialisations - 1, 1)))
     where = f"{key} of {name}, {number(abs(z), 2)} standard errors"
-    if abs(z) <= AGREEMENT:
+    if abs(z) <= limit:
         return f"Theory agrees in all {count} numbers (furthest off: {where})."
     theory = found.columns[key].theory
     assert theory is not None

@@ -67,7 +67,9 @@ def test_printed_and_as_json(found) -> None:
 
 def test_trees_of_inputs_and_outputs_of_one_number() -> None:
     found = fw.inspect(
-        lambda p, x: x["a"] @ p + x["b"], lambda key: jax.random.normal(key, (3,)), {"a": jnp.ones((2, 3)), "b": jnp.ones(2)}
+        lambda p, x: x["a"] @ p + x["b"],
+        lambda key: jax.random.normal(key, (3,)),
+        {"a": jnp.ones((2, 3)), "b": jnp.ones(2)},
     )
     assert found.layers == ("output",) and found.tangent_kernel[0].shape == (2, 2)
     np.testing.assert_allclose(found.columns["angle"].value, 0.0, atol=1e-3)

@@ -81,13 +81,17 @@ def test_theory_agrees_with_uniform_weights_and_unequal_widths(x) -> None:
     assert found.theory.startswith("theory: tanh MLP"), found.theory
     assert found.agreement.startswith("Theory agrees in all"), found.agreement
     kurtosis = found.columns["kurtosis"]
-    assert kurtosis.theory[0] < -0.1 and abs(kurtosis.z[0]) < 4.5  # −6/5 Σx⁴/… : not zero, as Gaussian weights would give
+    assert (
+        kurtosis.theory[0] < -0.1 and abs(kurtosis.z[0]) < 4.5
+    )  # −6/5 Σx⁴/… : not zero, as Gaussian weights would give
     for column in found.columns.values():
         assert column.theory is not None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("activation", "C_b", "C_W"), [(nn.GELU, 0.17, 1.98), (nn.ReLU, 0.0, 2.0), (nn.SiLU, 0.2, 1.5)])
+@pytest.mark.parametrize(
+    ("activation", "C_b", "C_W"), [(nn.GELU, 0.17, 1.98), (nn.ReLU, 0.0, 2.0), (nn.SiLU, 0.2, 1.5)]
+)
 def test_theory_agrees_with_gaussian_weights(activation, C_b, C_W) -> None:
     def initialise(model):
         for layer in model.modules():

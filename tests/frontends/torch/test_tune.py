@@ -89,10 +89,10 @@ def test_signals_and_gradients_are_even_in_depth(build, shape) -> None:
     found.apply_(model)
     after = fw.torch.inspect(model, x, initialisations=None)
     assert after.verdict.startswith("Signals and gradients survive")
-    chain = [i for i, layer in enumerate(found.layers) if layer.role in ("chain", "first")]
+    chain = [i for i, layer in enumerate(found.layers) if layer.role in ("chain", "first", "in a branch")]
     K = after.columns["K"].value[chain]
-    assert K.max() / K.min() < 3.0
-    chi = [layer.jacobian for layer in found.layers if layer.role == "chain"]
+    assert K.max() / K.min() < 4.0
+    chi = [layer.jacobian for layer in found.layers if layer.role in ("chain", "in a branch")]
     assert all(abs(math.log(c)) < 0.8 for c in chi)
     gradient = after.columns["gradient"].value
     assert gradient.max() / gradient.min() < 60
@@ -211,7 +211,12 @@ def test_softplus_is_bounded_and_says_what_remains() -> None:
         (nn.Linear(3, 2), torch.ones(2, 3), {"variance": 0.0}, "`variance` must be"),
         (nn.Linear(3, 2), torch.ones(2, 3), {"seed": 1.5}, "`seed` must be"),
         (nn.Linear(3, 2), torch.zeros(2, 3), {}, "layer 'Linear' cannot be made critical"),
-        (nn.Sequential(nn.Linear(3, 2), nn.Hardshrink(100.0), nn.Linear(2, 2)), torch.ones(2, 3), {}, "layer '2' cannot"),
+        (
+            nn.Sequential(nn.Linear(3, 2), nn.Hardshrink(100.0), nn.Linear(2, 2)),
+            torch.ones(2, 3),
+            {},
+            "layer '2' cannot",
+        ),
     ],
 )
 def test_refusals_leave_the_model_untouched(model, x, options, message) -> None:

@@ -23,12 +23,13 @@ class LayerGraph:
     """parents: of each layer, the nearest earlier ones that it depends on, without those that only a shortcut adds.
 
     stream: for each layer that writes to a residual stream, the earliest layer of that stream; None for the others.
-    writers: how many layers write to that same stream.
+    writers: how many layers write to that same stream. inner: whether a layer lies in a branch that ends in a writer.
     """
 
     parents: tuple[tuple[int, ...], ...]
     stream: tuple[int | None, ...]
     writers: tuple[int, ...]
+    inner: tuple[bool, ...]
 
 
 def layer_graph(run: Run) -> LayerGraph:
@@ -48,7 +49,12 @@ def layer_graph(run: Run) -> LayerGraph:
     parents = tuple(
         tuple(sorted(j for j in of if not any(j in ancestors[k] for k in of if k != j))) for of in derivatives[:-1]
     )
-    return LayerGraph(parents, tuple(stream), tuple(len(t) for t in together))
+    inner = tuple(
+        stream[i] is None
+        and any(i in ancestors[w] and j in ancestors[i] for w, j in enumerate(stream) if j is not None)
+        for i in range(len(stream))
+    )
+    return LayerGraph(parents, tuple(stream), tuple(len(t) for t in together), inner)
 
 
 def _derivatives(made: torch.Tensor, earlier: Sequence[Layer]) -> dict[int, torch.Tensor]:

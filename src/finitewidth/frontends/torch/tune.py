@@ -12,9 +12,10 @@ No bias takes variance away. Where there is too much, by chance of finite width 
 between −`BUDGET` and 0: gradients give away at most a factor e² in variance for the sake of signals, whatever the
 depth. What variance remains too large is reported.
 
-Two cases differ:
+Three cases differ:
 
     the first layers, with no layer before them: s² = K/a;
+    layers inside a residual branch: s² = 1/c and no biases; the size of signals there does not add up over depth;
     layers that write to a residual stream, of which there are B: s² = min(1/c, K/a)/B. Each of them adds at most 1/B of
     the stream's variance and of its gradient, so that B of them together multiply either by at most (1 + 1/B)^B < e.
 
@@ -43,7 +44,7 @@ Progress = Callable[[int, int], None]
 class TunedLayer:
     """What was found and done at one layer.
 
-    role: "first", "chain", "writes to a stream", or why it was left. scale: s, by which its weights are multiplied; 1
+    role: "first", "chain", "in a branch", "writes to a stream", or why it was left. scale: s, by which its weights are multiplied; 1
     where it was left. bias_std: √C_b, NaN without biases to set. variance, jacobian: E z² and χ afterwards.
     variance_target, jacobian_target: K and 1, or their share 1/B; NaN where there is none.
     """

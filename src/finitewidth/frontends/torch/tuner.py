@@ -79,6 +79,8 @@ class Tuner:
             return "left: its weights are all zero"
         if self._graph.stream[i] is not None:
             return "writes to a stream"
+        if self._graph.inner[i]:
+            return "in a branch"
         return "chain" if self._graph.parents[i] else "first"
 
     def _weight(self, module: nn.Module) -> torch.Tensor | None:
@@ -155,6 +157,8 @@ class Tuner:
         by_chi = _log_ratio(chi, self._jacobian(i))
         if self._graph.stream[i] is not None:
             return min(by_chi, by_variance)
+        if self._graph.inner[i]:
+            return by_chi
         x = min(max(by_variance - by_chi, -BUDGET - self._spent), -self._spent)
         self._spent += x
         return by_chi + x
