@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from finitewidth.frontends.cli import main  # noqa: E402
+from finitewidth.frontends.cli import main
 
 MODELS = """
 from torch import nn

@@ -1,5 +1,7 @@
 """`fw.inspect` of a JAX function: against theory's kernels, exact gradients, and bad input."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,9 +16,12 @@ WIDTHS = (9, 40, 60, 3)
 def init(key):
     keys = jax.random.split(key, 6)
     return [
-        {"W": jax.random.normal(keys[2 * i], (n, m)) * (1.3 / n) ** 0.5, "b": 0.3 * jax.random.normal(keys[2 * i + 1], (m,))}
-        for i, (n, m) in enumerate(zip(WIDTHS, WIDTHS[1:], strict=False))
-    ]  # fmt: skip
+        {
+            "W": jax.random.normal(keys[2 * i], (n, m)) * (1.3 / n) ** 0.5,
+            "b": 0.3 * jax.random.normal(keys[2 * i + 1], (m,)),
+        }
+        for i, (n, m) in enumerate(pairwise(WIDTHS))
+    ]
 
 
 def apply(parameters, x):

@@ -1,6 +1,7 @@
 """`fw.torch.inspect` against exact Jacobians, theory, and plain recomputation; and what it must leave alone."""
 
 import copy
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from finitewidth.frontends.torch.inspection import _from_the_output  # noqa: E40
 
 def perceptron(*widths: int, activation: type[nn.Module] = nn.Tanh) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         layers += [nn.Linear(before, after), activation()]
     return nn.Sequential(*layers[:-1])
 
@@ -75,7 +76,7 @@ def test_derivatives_are_those_of_the_exact_jacobians(x) -> None:
 
 
 def test_theory_agrees_with_uniform_weights_and_unequal_widths(x) -> None:
-    """PyTorch's own initialisation, whose uniform weights change the kurtosis: 7 columns, 4 layers, correlated inputs."""
+    """PyTorch's own initialisation, whose uniform weights change the kurtosis; unequal widths, correlated inputs."""
     x = x + 0.7 * x[:1]
     found = fw.torch.inspect(perceptron(7, 40, 60, 50, 5), x, initialisations=80, seed=5)
     assert found.theory.startswith("theory: tanh MLP"), found.theory
@@ -264,7 +265,7 @@ def test_refusals_are_one_line(model, batch, options, message) -> None:
 def test_weights_that_reset_parameters_would_not_draw_are_not_measured_as_if_it_had(x) -> None:
     model = perceptron(7, 32, 3)
     nn.init.kaiming_normal_(model[0].weight)
-    with pytest.raises(InputError, match="0.weight has standard deviation .* reset_parameters draws"):
+    with pytest.raises(InputError, match=r"0.weight has standard deviation .* reset_parameters draws"):
         inspect(model, x)
     assert inspect(model, x, initialisations=None).initialisations == 0
     assert inspect(lambda: model, x).initialisations == 3

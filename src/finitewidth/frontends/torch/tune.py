@@ -44,9 +44,9 @@ Progress = Callable[[int, int], None]
 class TunedLayer:
     """What was found and done at one layer.
 
-    role: "first", "chain", "in a branch", "writes to a stream", or why it was left. scale: s, by which its weights are multiplied; 1
-    where it was left. bias_std: √C_b, NaN without biases to set. variance, jacobian: E z² and χ afterwards.
-    variance_target, jacobian_target: K and 1, or their share 1/B; NaN where there is none.
+    role: "first", "chain", "in a branch", "writes to a stream", or why it was left. scale: s, by which
+    its weights are multiplied; 1 where it was left. bias_std: √C_b, NaN without biases to set. variance, jacobian: E z²
+    and χ afterwards. variance_target, jacobian_target: K and 1, or their share 1/B; NaN where there is none.
     """
 
     name: str
