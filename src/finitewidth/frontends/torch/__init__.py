@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from finitewidth.frontends.torch.callbacks import trainer_callback as trainer_callback
     from finitewidth.frontends.torch.critical_init import critical_init_ as critical_init_
     from finitewidth.frontends.torch.gain import calculate_gain as calculate_gain
-    from finitewidth.frontends.torch.learning_rates import param_groups as param_groups
     from finitewidth.frontends.torch.inspection import inspect as inspect
+    from finitewidth.frontends.torch.learning_rates import param_groups as param_groups
     from finitewidth.frontends.torch.model import read_model as read_model
     from finitewidth.frontends.torch.plan import critical_plan as critical_plan
     from finitewidth.frontends.torch.spec import from_spec as from_spec
