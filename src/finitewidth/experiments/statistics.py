@@ -19,11 +19,13 @@ Averages = Mapping[str, np.ndarray]
 class Batch:
     """The sums over some networks of what each contributes.
 
-    count: the number of networks. sums: by name, Σ of the contributions.
+    count: the number of networks in the sums. sums: by name, Σ of the contributions.
+    excluded: how many networks more were done, but contribute a number that is not finite and are not in the sums.
     """
 
     count: int
     sums: Averages
+    excluded: int = 0
 
     @classmethod
     def empty(cls) -> "Batch":
@@ -33,7 +35,7 @@ class Batch:
     def __add__(self, other: "Batch") -> "Batch":
         names = self.sums.keys() | other.sums.keys()
         sums = {name: self.sums.get(name, 0.0) + np.asarray(other.sums.get(name, 0.0)) for name in names}
-        return Batch(self.count + other.count, sums)
+        return Batch(self.count + other.count, sums, self.excluded + other.excluded)
 
 
 Batches = Mapping[int, Batch]
