@@ -1,7 +1,7 @@
 """What an ensemble is made of: networks known by their number, and what each contributes.
 
-Everything that runs ensembles (chunks, engines, the ledger, estimates) sees networks through this: it asks for the sums
-over the networks with some numbers, adds them in the order of the numbers, and turns averages into estimates.
+Everything that runs ensembles (chunks, engines, the ledger, estimates) sees networks through this: it asks for what the
+networks with some numbers contribute, adds it up in the order of the numbers, and turns averages into estimates.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from finitewidth.experiments.statistics import Averages, Batch
+from finitewidth.experiments.statistics import Averages
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Experiment(Protocol):
 
     @property
     def together(self) -> int:
-        """How many networks one program does at once: chunks are multiples of it where they can be."""
+        """How many networks are done at once: one program of one shape, as large as memory likes it."""
 
     @property
     def cost(self) -> float:
@@ -43,11 +43,16 @@ class Experiment(Protocol):
         Every entry that two experiments differ in is named when a store of one is opened by the other.
         """
 
-    def contributions(self, numbers: np.ndarray) -> Batch:
-        """The sums over the networks with these numbers.
+    def contributions(self, numbers: np.ndarray) -> Mapping[str, Any]:
+        """What each of the networks with these numbers contributes, by name.
 
-        The same numbers give the same bits, whoever asks. A network that contributes a number that is not finite is
-        left out of the sums and of `Batch.count`, and counted in `Batch.excluded`.
+        Arguments
+            numbers: exactly `together` of them; the last may come several times.
+
+        Returns
+            arrays (together, …), of JAX or of NumPy, whose shapes are always the same. Network k contributes the same
+            bits whoever asks. One that diverged contributes something that is not finite: it is then left out, all of
+            it, and counted.
         """
 
     def quantities(self) -> Mapping[str, Quantity]:
