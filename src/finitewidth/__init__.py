@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from finitewidth.flow.operators import vertex as vertex
     from finitewidth.frontends.jax.inspection import inspect as inspect
     from finitewidth.gaussian import expectation as expectation
+    from finitewidth.experiments import observables as observables
+    from finitewidth.experiments.ensembles import ensemble as ensemble
+    from finitewidth.experiments.observables import Observable as Observable
+    from finitewidth.experiments.observables import observable as observable
     from finitewidth.information import nearly_gaussian as nearly_gaussian
     from finitewidth.information import representation_learning as representation_learning
     from finitewidth.information import tangent_kernel as tangent_kernel
@@ -63,12 +67,15 @@ _HOME = {
     "critical": "finitewidth.criticality",
     "phase_diagram": "finitewidth.criticality",
     "verify": "finitewidth.compare",
+    "ensemble": "finitewidth.experiments.ensembles",
+    "Observable": "finitewidth.experiments.observables",
+    "observable": "finitewidth.experiments.observables",
     "load_data": "finitewidth.data",
     "report": "finitewidth.report",
     "inspect": "finitewidth.frontends.jax.inspection",
     "InputError": "finitewidth.errors",
 }
-_PUBLIC_MODULES = ("activations", "initializers")
+_PUBLIC_MODULES = ("activations", "initializers", "observables")
 # Front ends, reached as `fw.torch`; not in `__all__`, so that `import *` does not ask for PyTorch.
 _FRONT_ENDS = ("torch",)
 

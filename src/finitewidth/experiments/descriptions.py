@@ -35,7 +35,7 @@ def describe_function(function: Callable[..., Any]) -> dict[str, Any]:
     inner = inspect.unwrap(function)
     held: Any = None
     if hasattr(inner, "func"):  # functools.partial
-        held = {"arguments": repr(inner.args), "keywords": repr(inner.keywords)}
+        held = [[_held(each) for each in inner.args], {name: _held(each) for name, each in inner.keywords.items()}]
         inner = inner.func
     elif getattr(inner, "__closure__", None):
         held = [_held(cell.cell_contents) for cell in inner.__closure__]
@@ -52,7 +52,8 @@ def describe_function(function: Callable[..., Any]) -> dict[str, Any]:
 def _held(value: Any) -> Any:
     if callable(value):
         return describe_function(value)
-    return describe_array(value) if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" else repr(value)
+    # not the repr of an array, which leaves out its middle
+    return describe_array(np.asarray(value)) if hasattr(value, "__array__") else repr(value)
 
 
 def _values(activation: Activation) -> np.ndarray:

@@ -48,11 +48,16 @@ def draw(key: jax.Array, net: MLP, *, n_in: int, n_out: int) -> Parameters:
 
 def preactivations(net: MLP, parameters: Parameters, x: jax.Array) -> jax.Array:
     """z⁽ᴸ⁾ of one network: (N, n_in) inputs to (n_out, N) outputs."""
+    return layers(net, parameters, x)[-1]
+
+
+def layers(net: MLP, parameters: Parameters, x: jax.Array) -> tuple[jax.Array, ...]:
+    """z⁽¹⁾ … z⁽ᴸ⁾ of one network, each (n_ℓ, N)."""
     first, *later = parameters
-    z = first.b[:, None] + first.W @ x.T
+    z = [first.b[:, None] + first.W @ x.T]
     for layer in later:
-        z = layer.b[:, None] + layer.W @ net.activation(z)
-    return z
+        z.append(layer.b[:, None] + layer.W @ net.activation(z[-1]))
+    return tuple(z)
 
 
 def learning_rates(net: MLP, parameters: Parameters) -> Parameters:

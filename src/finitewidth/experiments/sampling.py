@@ -5,6 +5,7 @@ network whoever draws it and beside whichever others, and networks of two widths
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -40,7 +41,7 @@ class Sampler:
     def __init__(
         self, net: MLP, x: np.ndarray, *, names: Sequence[str], outputs: Outputs, seed: int, together: int | None = None
     ):
-        self.net, self.x, self._key = net, x, _key(net, seed)
+        self.net, self.x, self._key = net, x, ensemble_key(net, seed)
         self.names, self.outputs = tuple(names), outputs
         self.together = self._in_cache() if together is None else together
 
@@ -74,16 +75,38 @@ class Sampler:
             )
 
     def _in_cache(self) -> int:
-        widths = (self.x.shape[1], *self.net.widths, self.outputs.moving)
-        parameters = sum((before + 1) * after for before, after in pairwise(widths))
         levels = {TENSORS[name].level for name in self.names}
-        inputs = self.x.shape[0]
-        vectors = 1 + self.outputs.moving * inputs + ("ddH" in levels) * (self.outputs.ddH * inputs) ** 2
-        numbers = parameters * vectors + self.outputs.z * (widths[-2] + 1)
-        return int(np.clip(CACHE_BYTES // (8 * numbers), 1, MOST_TOGETHER))
+        outputs = self.outputs if "ddH" in levels else replace(self.outputs, ddH=0)
+        return networks_in_cache(numbers_of_one(self.net, *self.x.shape, outputs))
 
 
-def _key(net: MLP, seed: int) -> jax.Array:
+def numbers_of_one(net: MLP, inputs: int, n_in: int, outputs: Outputs) -> int:
+    """How many numbers one network and its derivatives are made of."""
+    widths = (n_in, *net.widths, outputs.moving)
+    parameters = sum((before + 1) * after for before, after in pairwise(widths))
+    vectors = 1 + outputs.moving * inputs + (outputs.ddH * inputs) ** 2
+    return parameters * vectors + outputs.z * (widths[-2] + 1)
+
+
+def networks_in_cache(numbers: int) -> int:
+    """How many networks of so many numbers each are done at once."""
+    return int(np.clip(CACHE_BYTES // (8 * numbers), 1, MOST_TOGETHER))
+
+
+def network_keys(key: jax.Array, numbers: jax.Array) -> jax.Array:
+    """The random keys of networks by their numbers, which may exceed the 32 bits that `fold_in` takes."""
+    low, high = (numbers & 0xFFFFFFFF).astype(jnp.uint32), (numbers >> 32).astype(jnp.uint32)
+
+    def one(low: jax.Array, high: jax.Array) -> jax.Array:
+        beyond = jax.random.key_data(jax.random.fold_in(key, high))
+        start = jnp.where(high == 0, jax.random.key_data(key), beyond)
+        return jax.random.fold_in(jax.random.wrap_key_data(start, impl=jax.random.key_impl(key)), low)
+
+    return jax.vmap(one)(low, high)
+
+
+def ensemble_key(net: MLP, seed: int) -> jax.Array:
+    """The key of an ensemble, from its seed and its widths."""
     with float64():
         key = jax.random.key(seed)
         for n in net.widths:
@@ -100,7 +123,7 @@ def _compiled(net: MLP, names: tuple[str, ...], outputs: Outputs) -> Sums:
 
     @jax.jit
     def sums(key: jax.Array, numbers: jax.Array, weights: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
-        keys = jax.vmap(lambda number: jax.random.fold_in(key, number))(numbers)
+        keys = network_keys(key, numbers)
         each = jax.vmap(lambda key: contributions(key, x))(keys)
         return jax.tree.map(lambda values: jnp.tensordot(weights, values, 1), each)
 
