@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from finitewidth.experiments.ensembles import ensemble as ensemble
     from finitewidth.experiments.observables import Observable as Observable
     from finitewidth.experiments.observables import observable as observable
+    from finitewidth.flow import flow as flow
+    from finitewidth.flow.operators import vertex as vertex
+    from finitewidth.gaussian import expectation as expectation
     from finitewidth.information import nearly_gaussian as nearly_gaussian
     from finitewidth.information import representation_learning as representation_learning
     from finitewidth.information import tangent_kernel as tangent_kernel

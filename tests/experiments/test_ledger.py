@@ -29,9 +29,8 @@ def path(tmp_path):
 
 def assert_refused_unchanged(path, message, description=DESCRIPTION):
     before = path.read_bytes()
-    with pytest.raises(InputError, match=message):
-        with Ledger(path, description) as ledger:
-            ledger.read(CHUNK)
+    with pytest.raises(InputError, match=message), Ledger(path, description) as ledger:
+        ledger.read(CHUNK)
     assert path.read_bytes() == before
 
 

@@ -51,7 +51,7 @@ class WithWeights:
     def H(self) -> jax.Array:
         """H_(ia)(jb), (n_out, N, n_out, N): the tangent kernel of the outputs. An observable that reads it says so:
         needs="H"."""
-        if self._outputs.H < self.net.n_out:
+        if self.net.n_out > self._outputs.H:
             raise InputError("`observables` read H, for which gradients are needed: say so with needs='H'")
         return self.derivatives.H[: self.net.n_out, :, : self.net.n_out]
 

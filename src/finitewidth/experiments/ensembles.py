@@ -154,4 +154,6 @@ def _observable(given: Any) -> Observable:
             f"`observables` has the function {getattr(given, '__name__', given)!r}; decorate it with "
             "@fw.observable(dims=(…)), which names the axes of what it returns"
         )
-    raise InputError(f"`observables` has {given!r}; give names, functions decorated with @fw.observable, or Observables")
+    raise InputError(
+        f"`observables` has {given!r}; give names, functions decorated with @fw.observable, or Observables"
+    )

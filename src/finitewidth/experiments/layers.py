@@ -165,8 +165,8 @@ def _pivoted(G: jax.Array) -> jax.Array:
         value = diagonal[pivot]
         enough = value > smallest
         column = jnp.where(enough, rest[:, pivot] / jnp.sqrt(jnp.where(enough, value, 1.0)), 0.0)
-        # a diverged network must show: NaN is not "not enough"
-        column = jnp.where(jnp.isnan(value), jnp.nan, column)
+        # a diverged network must show: what is not finite is not "not enough"
+        column = jnp.where(jnp.isfinite(value), column, jnp.nan)
         return rest - jnp.outer(column, column), root.at[:, k].set(column)
 
     return jax.lax.fori_loop(0, size, step, (G, jnp.zeros_like(G)))[1]

@@ -150,9 +150,7 @@ def kernel(layer: int | None = None, *, name: str | None = None) -> Observable:
 def kernel_covariance(layer: int | None = None, *, name: str | None = None) -> Observable:
     """n Cov(Ĝ⁽ℓ⁾_ab, Ĝ⁽ℓ⁾_cd), n the width of the layer before: V of that layer, without the noise of its neurons."""
     function = partial(_metric_products, layer)
-    return Observable(
-        name or _label("kernel_covariance", "", layer), function, tuple(AXES[:4]), _product_less_means
-    )
+    return Observable(name or _label("kernel_covariance", "", layer), function, tuple(AXES[:4]), _product_less_means)
 
 
 def histogram(edges: Any, layer: int | None = None, *, name: str | None = None) -> Observable:
@@ -165,7 +163,11 @@ def histogram(edges: Any, layer: int | None = None, *, name: str | None = None) 
     at = np.asarray(edges, dtype=np.float64)
     if at.ndim != 1 or at.size == 0 or not np.isfinite(at).all() or not (np.diff(at) > 0).all():
         raise InputError(f"`edges` must be increasing finite numbers, but got {edges!r}")
-    coords = {"bin": np.arange(at.size + 1), "above": ("bin", np.append(-np.inf, at)), "below": ("bin", np.append(at, np.inf))}
+    coords = {
+        "bin": np.arange(at.size + 1),
+        "above": ("bin", np.append(-np.inf, at)),
+        "below": ("bin", np.append(at, np.inf)),
+    }
     function = partial(_histogram, tuple(at.tolist()), layer)
     return Observable(name or _label("histogram", "", layer), function, ("bin", "a"), coords=coords)
 

@@ -165,9 +165,7 @@ def _complete(
                 progress(done, n_networks)
 
 
-def _results(
-    engine: Engine, experiment: Experiment, missing: list[Chunk]
-) -> Iterator[tuple[Chunk, list[Batch]]]:
+def _results(engine: Engine, experiment: Experiment, missing: list[Chunk]) -> Iterator[tuple[Chunk, list[Batch]]]:
     yield from engine.results(experiment, missing)
 
 
