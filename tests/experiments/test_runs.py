@@ -69,7 +69,8 @@ def test_an_interrupt_keeps_what_is_done(tmp_path):
 PROGRAM = """
 from finitewidth.experiments.runs import run
 from tests.experiments.toys import Toy
-run(Toy(seconds=0.02), n_networks=4000, chunk=16, workers=2, path={path!r}, progress=lambda *done: print(*done, flush=True))
+report = lambda *done: print(*done, flush=True)
+run(Toy(seconds=0.02), n_networks=4000, chunk=16, workers=2, path={path!r}, progress=report)
 """
 
 

@@ -1,4 +1,4 @@
-"""An experiment without networks, which costs nothing and whose every number is known: for runs, ledgers and engines."""
+"""An experiment without networks, which costs nothing and whose every number is known: for runs and engines."""
 
 import time
 

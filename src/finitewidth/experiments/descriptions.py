@@ -1,4 +1,4 @@
-"""What was asked for, as JSON has it: two runs with equal descriptions draw the same networks and sum the same numbers."""
+"""What was asked for, as JSON has it: runs with equal descriptions draw the same networks and sum the same numbers."""
 
 import hashlib
 import inspect

@@ -24,7 +24,7 @@ class Network(Protocol):
     x: jax.Array
 
     def z(self, layer: int | None = None) -> jax.Array:
-        """z⁽ℓ⁾_ia, (n_ℓ, N): preactivations of layer ℓ = 1 … L; of the output for None. −1 is the output, −2 before it."""
+        """z⁽ℓ⁾_ia, (n_ℓ, N): preactivations of layer ℓ = 1 … L, or −1, −2, … from the output back; None: the output."""
 
     def tensor(self, name: str) -> Mapping[str, jax.Array]:
         """What the network contributes to a tensor at the output: `product`, and `first`, `second` whose averages'

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -50,7 +51,7 @@ class InitialNetworks:
     @property
     def cost(self) -> float:
         widths = (self.x.shape[1], *self.net.widths, self.outputs.z)
-        parameters = sum((before + 1) * after for before, after in zip(widths[:-1], widths[1:], strict=True))
+        parameters = sum((before + 1) * after for before, after in pairwise(widths))
         passes = max(1, self._numbers // parameters)  # forward, and one for every vector of derivatives
         return float(parameters * (NORMAL_COST + 2 * self.x.shape[0] * passes))
 
@@ -97,7 +98,7 @@ class InitialNetworks:
 
     @property
     def _numbers(self) -> int:
-        return numbers_of_one(self.net, *self.x.shape, self.outputs)
+        return numbers_of_one(self.net, self.x.shape[0], self.x.shape[1], self.outputs)
 
 
 class InitialLayers(InitialNetworks):

@@ -24,6 +24,7 @@ from itertools import combinations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from finitewidth.architecture import MLP
 from finitewidth.errors import InputError
@@ -156,7 +157,7 @@ def _pivoted(G: jax.Array) -> jax.Array:
     Column by column in one program: for small matrices a call of LAPACK takes longer than the work.
     """
     size = G.shape[0]
-    smallest = size * jnp.finfo(G.dtype).eps * jnp.max(jnp.diagonal(G))
+    smallest = size * np.finfo(np.float64).eps * jnp.max(jnp.diagonal(G))
 
     def step(k: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         rest, root = state

@@ -69,9 +69,14 @@ class Ledger:
 
     @property
     def about(self) -> dict[str, Any]:
-        """`description` and `extra`, as they were given when the ledger was made."""
+        """`description` and `extra`, as they were given when the ledger was made; `n_networks`, last asked for."""
         with self._said_clearly():
             return {name: json.loads(value) for name, value in self._connection.execute("SELECT * FROM about")}
+
+    def ask(self, n_networks: int) -> None:
+        """Note how many networks were last asked for."""
+        with self._said_clearly():
+            self._connection.execute("INSERT OR REPLACE INTO about VALUES ('n_networks', ?)", (str(n_networks),))
 
     def done(self) -> set[tuple[int, int]]:
         """(first, last) of every chunk that is there."""

@@ -100,7 +100,7 @@ class Observable:
 def observable(
     *, dims: Sequence[str] = (), needs: str = "z", name: str | None = None
 ) -> Callable[[Callable[[Any], Contribution]], Observable]:
-    """Make an observable of a function of one network, whose average is wanted; `name` is the function's own if None."""
+    """Make an observable of a function of one network whose average is wanted; `name`, if None, is the function's."""
     return lambda function: Observable(name or function.__name__, function, tuple(dims), needs=needs)
 
 
@@ -143,7 +143,7 @@ def cumulant(pattern: str, layer: int | None = None, *, name: str | None = None)
 
 
 def kernel(layer: int | None = None, *, name: str | None = None) -> Observable:
-    """E[Ĝ⁽ℓ⁾_ab], Ĝ = C_b + (C_W/n) Σ_j σ_ja σ_jb: the empirical kernel, the covariance of a layer given the one before."""
+    """E[Ĝ⁽ℓ⁾_ab], Ĝ = C_b + (C_W/n) Σ_j σ_ja σ_jb: the empirical kernel, a layer's covariance given the one before."""
     return Observable(name or _label("kernel", "", layer), partial(_metric, layer), ("a", "b"))
 
 

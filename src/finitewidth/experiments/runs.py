@@ -2,7 +2,7 @@
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,6 +98,7 @@ def run(
     }
     where = _path(path)
     with Ledger(where, description, extra=extra) as ledger:
+        ledger.ask(n_networks)
         _complete(ledger, experiment, n_networks, largest, lambda: chosen(engine, workers), progress)
         return read(ledger, experiment.quantities(), n_networks)
 
@@ -165,7 +166,9 @@ def _complete(
                 progress(done, n_networks)
 
 
-def _results(engine: Engine, experiment: Experiment, missing: list[Chunk]) -> Iterator[tuple[Chunk, list[Batch]]]:
+def _results(
+    engine: Engine, experiment: Experiment, missing: list[Chunk]
+) -> Generator[tuple[Chunk, list[Batch]], None, None]:
     yield from engine.results(experiment, missing)
 
 

@@ -77,7 +77,7 @@ class Sampler:
     def _in_cache(self) -> int:
         levels = {TENSORS[name].level for name in self.names}
         outputs = self.outputs if "ddH" in levels else replace(self.outputs, ddH=0)
-        return networks_in_cache(numbers_of_one(self.net, *self.x.shape, outputs))
+        return networks_in_cache(numbers_of_one(self.net, self.x.shape[0], self.x.shape[1], outputs))
 
 
 def numbers_of_one(net: MLP, inputs: int, n_in: int, outputs: Outputs) -> int:

@@ -76,7 +76,7 @@ class Cluster:
             client.close()
 
 
-class _Taught(distributed.WorkerPlugin):  # type: ignore[misc]
+class _Taught(distributed.WorkerPlugin):
     """Tells every worker, however late it comes, what the experiment is: once, not with every chunk."""
 
     def __init__(self, experiment: bytes) -> None:
