@@ -11,6 +11,7 @@ by a fit, quadratic in 1/n unless asked otherwise, and compared in units of its 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from math import gcd
 from os import cpu_count
@@ -23,7 +24,9 @@ from scipy.stats import t as student
 from finitewidth.architecture import MLP, whole_number
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.experiments import extrapolate, measure_widths
-from finitewidth.experiments.initialisation import BATCHES, WidthScan
+from finitewidth.experiments.initialisation import BATCHES, Measurement, WidthScan
+from finitewidth.experiments.runs import Run
+from finitewidth.experiments.statistics import joint_p_value
 from finitewidth.flow.kernel import flow
 
 Progress = Callable[[int, int], Any]
@@ -38,6 +41,7 @@ _LEVELS: tuple[tuple[tuple[str, ...], int], ...] = (
 )
 _SHIFT_OF = {"G1": "K", "H1": "Theta"}
 NAMES = tuple(name for names, _ in _LEVELS for name in names)
+_MEASURED = tuple(name for name in NAMES if name not in _SHIFT_OF)
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,121 @@ def verify(
     return Verification(net, tuple(rows), tuple(widths), n_networks, false_alarm_rate)
 
 
+@dataclass(frozen=True)
+class RunComparison:
+    """What a run showed at its own width, beside the theory to first order in 1/n.
+
+    The theory of K is K + G1/n, that of Theta is Θ + H1/n; of the tensors of order 1/n it is the leading coefficient.
+    What it leaves out is of order 1/n² and 1/n, relatively: where many networks make errors smaller than that, z is
+    large though nothing is wrong. Runs at several widths (`compare_runs`) tell the two apart.
+
+    rows: entry by entry. joint_p_value: of all entries of a tensor together, where there are batches enough.
+    """
+
+    net: MLP
+    rows: tuple[Comparison, ...]
+    n_networks: int
+    joint_p_values: dict[str, float]
+    false_alarm_rate: float = 0.01
+
+    @property
+    def limit(self) -> float:
+        """Beyond which |z| is no chance, as in `Verification`."""
+        return float(student.isf(0.5 * self.false_alarm_rate / max(1, len(self.rows)), BATCHES - 1))
+
+    @property
+    def beyond(self) -> tuple[Comparison, ...]:
+        """The rows that differ by more than chance."""
+        return tuple(row for row in self.rows if not abs(row.z) <= self.limit)
+
+    def left_out(self, row: Comparison) -> float:
+        """(experiment/theory − 1) n/L: of order one where it is the next order in L/n that is missing (for K and
+        Theta, times n/L again)."""
+        ratio = self.net.widths[-1] / self.net.depth
+        relative = row.experiment / row.theory - 1 if row.theory else np.inf
+        return float(relative * ratio ** (2 if row.name in ("K", "Theta") else 1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON has it."""
+        return {
+            "network": repr(self.net),
+            "n_networks": self.n_networks,
+            "limit": self.limit,
+            "joint_p_values": self.joint_p_values,
+            "rows": [
+                {
+                    "name": row.name,
+                    "inputs": list(row.inputs),
+                    "theory": row.theory,
+                    "experiment": row.experiment,
+                    "standard_error": row.standard_error,
+                    "z": row.z,
+                    "left_out": self.left_out(row),
+                }
+                for row in self.rows
+            ],
+        }
+
+
+def compare_run(net: MLP, x: Any, run: Run) -> RunComparison:
+    """A run at its own width, beside the theory to first order.
+
+    Arguments
+        net, x: as the run had them; at most 16 inputs. run: of `fw.ensemble`, with K, Theta or tensors among its
+            observables.
+
+    Raises
+        InputError: when nothing in the run is known to the theory.
+    """
+    names = [name for name in NAMES if name in run.estimates]
+    if not names:
+        raise InputError(f"the run has no observable that the theory knows: {', '.join(_MEASURED)}")
+    shifts = [shift for shift, mean in _SHIFT_OF.items() if mean in names]
+    wanted = [name for name in names if name not in ("K", "Theta")] + shifts
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrustWarning)  # that L/n is large shows in the table
+        theory = flow(net, x, order=1, tensors=wanted, layers="last")
+    shift_of_mean = {mean: shift for shift, mean in _SHIFT_OF.items()}
+    n = net.widths[-1] if net.widths else np.inf
+    rows: list[Comparison] = []
+    joint: dict[str, float] = {}
+    for name in (name for name in names if name in theory):
+        expected = theory[name].values[-1]
+        if name in shift_of_mean:
+            expected = expected + theory[shift_of_mean[name]].values[-1] / n
+        found = run.estimates[name]
+        rows += _entries(name, expected, found.value, found.standard_error)
+        with suppress(ValueError):
+            joint[name] = joint_p_value([found], [expected])
+    return RunComparison(net, tuple(rows), run.n_networks, joint)
+
+
+def compare_runs(net: MLP, x: Any, runs: Sequence[tuple[MLP, Run]]) -> Verification:
+    """Runs of one architecture at several widths, extrapolated in 1/n and compared with the theory, as `verify` does.
+
+    Arguments
+        net, x: the architecture, of whose widths only the ratios matter, and the inputs. runs: with their networks.
+
+    Raises
+        InputError: when widths are equal, or the runs have no tensor in common that the theory knows.
+    """
+    scan = WidthScan(tuple(Measurement(each, np.asarray(x), run.n_networks, dict(run.estimates)) for each, run in runs))
+    widths = tuple(seen.n for seen in scan.measurements)
+    if len(set(widths)) < len(widths):
+        raise InputError(f"the runs must differ in width to be extrapolated, but have the widths {list(widths)}")
+    common = [name for name in _MEASURED if all(name in run.estimates for _, run in runs)]
+    names = common + [shift for shift, mean in _SHIFT_OF.items() if mean in common]
+    if not names:
+        raise InputError(f"the runs have no observable in common that the theory knows: {', '.join(_MEASURED)}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrustWarning)
+        wanted = [name for name in names if name not in ("K", "Theta")]
+        theory = flow(net, x, order=1, tensors=wanted, layers="last")
+    degree = min(2, len(widths) - 1)
+    rows = [row for name in NAMES if name in names and name in theory for row in _compared(name, scan, theory, degree)]
+    return Verification(net, tuple(rows), widths, min(run.n_networks for _, run in runs), 0.01)
+
+
 def _scans(
     net: MLP,
     x: np.ndarray,
@@ -229,9 +348,13 @@ def _compared(name: str, scan: WidthScan, theory: Any, degree: int) -> Iterator[
         fit = extrapolate(n, values, errors, order=max(min(degree, 1), degree - 1))
     else:
         fit = scan.extrapolate(name, order=degree)
+    yield from _entries(name, expected, fit.value, fit.standard_error)
+
+
+def _entries(name: str, expected: np.ndarray, value: np.ndarray, error: np.ndarray) -> Iterator[Comparison]:
     seen: set[tuple[float, ...]] = set()
     for inputs in np.ndindex(expected.shape):
-        entry = float(expected[inputs]), float(fit.value[inputs]), float(fit.standard_error[inputs])
+        entry = float(expected[inputs]), float(value[inputs]), float(error[inputs])
         fingerprint = tuple(float(f"{number:.9g}") for number in entry)  # entries that are equal by symmetry
         if fingerprint not in seen:
             seen.add(fingerprint)

@@ -2,13 +2,14 @@
 
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from finitewidth.activations import Activation
 from finitewidth.architecture import MLP
+from finitewidth.errors import InputError
 
 
 def describe_net(net: MLP) -> dict[str, Any]:
@@ -22,6 +23,28 @@ def describe_net(net: MLP) -> dict[str, Any]:
         "n_out": net.n_out,
         **{name: net.per_layer(name).tolist() for name in ("C_b", "C_W", "lambda_b", "lambda_W")},
     }
+
+
+def net_of(description: Mapping[str, Any]) -> MLP:
+    """The architecture that was described.
+
+    Raises
+        InputError: when its activation is not one of the named ones.
+    """
+    remedy = "compare in Python, where the network can be given"
+    try:
+        net = MLP(
+            description["activation"],
+            **{name: description[name] for name in ("depth", "width", "n_in", "n_out")},
+            **{name: description[name] for name in ("C_b", "C_W", "lambda_b", "lambda_W")},
+        )
+    except InputError as error:
+        raise InputError(f"the run's activation {description['activation']!r} has no name here; {remedy}") from error
+    if describe_net(net)["activation_values"] != description["activation_values"]:
+        raise InputError(
+            f"the run's activation is called {description['activation']!r} but is another function; {remedy}"
+        )
+    return net
 
 
 def describe_array(array: np.ndarray) -> dict[str, Any]:

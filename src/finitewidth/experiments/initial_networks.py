@@ -17,7 +17,7 @@ from finitewidth.experiments.drawn import WithWeights
 from finitewidth.experiments.experiment import Quantity
 from finitewidth.experiments.layers import Layerwise, jets_for
 from finitewidth.experiments.networks import draw
-from finitewidth.experiments.observables import NEEDS, Observable, _tensor
+from finitewidth.experiments.observables import NEEDS, Observable, _tensor, quantities_of
 from finitewidth.experiments.sampling import ensemble_key, network_keys, networks_in_cache, numbers_of_one
 from finitewidth.experiments.tensors import TENSORS, Outputs, efficient_outputs
 from finitewidth.precision import float64
@@ -72,7 +72,7 @@ class InitialNetworks:
         return self._program(self._key, numbers, self.x)
 
     def quantities(self) -> Mapping[str, Quantity]:
-        return {each.name: Quantity(each.estimated, each.dims, each.coords) for each in self.observables}
+        return quantities_of(self.observables)
 
     def one(self, key: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
         """What the network of this key contributes."""

@@ -27,6 +27,7 @@ import numpy as np
 
 from finitewidth.errors import InputError
 from finitewidth.experiments.drawn import Network, WithWeights, metric, place
+from finitewidth.experiments.experiment import Quantity
 from finitewidth.experiments.patterns import cumulant_terms, distinct_mean, pattern_of
 from finitewidth.experiments.statistics import Averages
 from finitewidth.experiments.tensors import TENSORS
@@ -175,6 +176,11 @@ def histogram(edges: Any, layer: int | None = None, *, name: str | None = None) 
 def gradient_norms(*, name: str = "gradient_norms") -> Observable:
     """E[Σ_{μ of layer ℓ} (∂_μ z_ia)²], averaged over the outputs i: (layer, a). Biases and weights, without λ."""
     return Observable(name, _gradient_norms, ("layer", "a"), needs="weights")
+
+
+def quantities_of(observables: Sequence[Observable]) -> dict[str, Quantity]:
+    """What observables estimate, by name."""
+    return {each.name: Quantity(each.estimated, each.dims, each.coords) for each in observables}
 
 
 def _find(module: str, name: str) -> Any:

@@ -6,11 +6,12 @@ computed from averages, a covariance such as E[xy] − E[x] E[y] included, gets 
 over the number of networks, by leaving out one batch at a time.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.stats import f as f_distribution
 
 Averages = Mapping[str, np.ndarray]
 
@@ -111,6 +112,34 @@ def jackknife(batches: Batches, statistic: Callable[[Averages], np.ndarray]) -> 
     )
     h = _column(networks / counts, without_one)
     return Estimate(h * everything - (h - 1) * without_one, counts / networks)
+
+
+def joint_p_value(estimates: Sequence[Estimate], expected: Sequence[np.ndarray]) -> float:
+    """How often all of several estimates from the same networks would together be further from what is expected.
+
+    Hotelling's T² of the pseudo-values: with p independent entries and b batches, T² (b − p)/(p (b − 1)) has the
+    F distribution with p and b − p degrees of freedom. Directions in which nothing varies are left out.
+
+    Raises
+        ValueError: when there are more than b/2 entries, for which b batches are too few.
+    """
+    pseudo = np.concatenate([each.pseudo_values.reshape(each.weights.size, -1) for each in estimates], axis=1)
+    off = np.concatenate([np.ravel(each.value - value) for each, value in zip(estimates, expected, strict=True)])
+    batches = pseudo.shape[0]
+    first = estimates[0]
+    mine = pseudo - np.tensordot(first.weights, pseudo, 1)
+    covariance = (mine.T * first._scale) @ mine
+    size = np.sqrt(np.diagonal(covariance))
+    scale = np.where(size > 0, size, 1.0)
+    values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
+    kept = values > 1e-10 * values.max(initial=0.0)
+    p = int(kept.sum())
+    if p > batches // 2:
+        raise ValueError(f"{p} entries are too many for {batches} batches")
+    if p == 0:
+        return float(not off.any())
+    T2 = float(np.sum((vectors[:, kept].T @ (off / scale)) ** 2 / values[kept]))
+    return float(f_distribution.sf(T2 * (batches - p) / (p * (batches - 1)), p, batches - p))
 
 
 def _column(numbers: np.ndarray, like: np.ndarray) -> np.ndarray:

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from finitewidth.architecture import MLP
-    from finitewidth.compare import Verification
+    from finitewidth.compare import RunComparison, Verification
     from finitewidth.criticality import Criticality, PhaseDiagram
+    from finitewidth.experiments.runs import Run
 
 
 def critical_table(found: "Criticality") -> RenderableType:
@@ -133,6 +134,55 @@ def verification_table(found: "Verification") -> RenderableType:
         else Text(f"Contradiction in {len(found.failures)} of {len(found.rows)} numbers ({chance}).", style="bold red")
     )
     return Group(Text(head, style="bold"), Text(how, style="dim"), "", table, "", verdict)
+
+
+def estimates_table(run: "Run") -> RenderableType:
+    """What was measured: of every observable its first entries."""
+    table = plain_table("", "value", "std. error")
+    for name, found in run.estimate.items():
+        values, errors = found.value.values, found.standard_error.values
+        for at in list(np.ndindex(values.shape))[:_ENTRIES]:
+            label = f"{name}[{', '.join(map(str, at))}]" if at else name
+            table.add_row(label, number(float(values[at]), 6), number(float(errors[at]), 2))
+        if values.size > _ENTRIES:
+            table.add_row(f"… {values.size - _ENTRIES} more", "", "")
+    left_out = f", {run.n_excluded:,} more left out, which are not finite" if run.n_excluded else ""
+    return Group(Text(f"{run.n_networks:,} networks{left_out}.", style="bold"), "", table)
+
+
+_ENTRIES = 4
+
+
+def run_comparison_table(found: "RunComparison") -> RenderableType:
+    """Every tensor's largest |z|, and what the next order would have to be."""
+    table = plain_table("", "theory", "experiment", "std. error", "z", "left out", "joint p")
+    for name in dict.fromkeys(row.name for row in found.rows):
+        row = max((row for row in found.rows if row.name == name), key=lambda row: abs(row.z))
+        subscript = f"_{''.join(map(str, row.inputs))}" if any(any(r.inputs) for r in found.rows) else ""
+        joint = found.joint_p_values.get(name)
+        table.add_row(
+            ("Θ" if name == "Theta" else name) + subscript,
+            number(row.theory, 6),
+            number(row.experiment, 6),
+            number(row.standard_error, 2),
+            f"{row.z:+.2f}".replace("-", "−"),
+            number(found.left_out(row), 2),
+            "" if joint is None else f"{joint:.2g}",
+        )
+    net = found.net
+    head = f"{net.activation.name}, depth {net.depth}, width {net.widths[-1] if net.widths else 'none'}"
+    how = (
+        f"{found.n_networks:,} networks; theory to first order. Of every tensor the entry with the largest |z|; "
+        "left out: (experiment/theory − 1) n/L, for K and Θ (experiment/theory − 1) n²/L²."
+    )
+    beyond = len(found.beyond)
+    words = (
+        f"Within chance in all {len(found.rows)} numbers (|z| ≤ {found.limit:.2f})."
+        if not beyond
+        else f"{beyond} of {len(found.rows)} numbers differ by more than chance (|z| > {found.limit:.2f}); the theory "
+        "leaves out the next order in 1/n. Runs at several widths tell."
+    )
+    return Group(Text(head, style="bold"), Text(how, style="dim"), "", table, "", Text(words, style="bold"))
 
 
 def phase_table(diagram: "PhaseDiagram") -> RenderableType:

@@ -1,4 +1,4 @@
-"""Processes of this machine, started afresh (a forked JAX deadlocks). A killed one loses its chunk: it is done again."""
+"""Processes of this machine, started afresh, for a forked JAX deadlocks. A killed one loses its chunk: it is redone."""
 
 import multiprocessing
 import os

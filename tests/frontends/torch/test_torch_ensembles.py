@@ -1,0 +1,55 @@
+"""Ensembles of PyTorch modules: exact moments of a linear module, the same bits again, and what is refused."""
+
+import numpy as np
+import pytest
+
+import finitewidth as fw
+from finitewidth.errors import InputError
+
+torch = pytest.importorskip("torch")
+
+X = [[1.0, 2.0], [0.5, -1.0]]
+
+
+def gaussian_layer():
+    """z = W x with W ~ N(0, 1)."""
+    layer = torch.nn.Linear(2, 3, bias=False, dtype=torch.float64)
+    torch.nn.init.normal_(layer.weight)
+    return layer
+
+
+@fw.observable(dims=("a",))
+def first_output(network):
+    return network.module(network.x)[:, 0].detach().numpy() ** 2
+
+
+OBSERVABLES = [fw.observables.moment("ii"), fw.observables.cumulant("iijj"), first_output]
+
+
+def test_moments_of_a_linear_module_are_exact():
+    run = fw.torch.ensemble(gaussian_layer, X, observables=OBSERVABLES, n_networks=3000)
+    K = np.asarray(X) @ np.asarray(X).T
+    for name, expected in (("moment_ii", K), ("cumulant_iijj", 0), ("first_output", np.diag(K))):
+        pull = (run.estimate[name].value - expected) / run.estimate[name].standard_error
+        assert np.abs(pull).max() < 5.5, name
+
+
+def test_resuming_changes_no_bit_and_the_users_random_numbers_stay(tmp_path):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    once = fw.torch.ensemble(gaussian_layer, X, observables=OBSERVABLES, n_networks=60)
+    for n in (20, 60):
+        again = fw.torch.ensemble(gaussian_layer, X, observables=OBSERVABLES, n_networks=n, path=tmp_path / "run.db")
+    assert torch.rand(1) == expected
+    for name in once.estimates:
+        np.testing.assert_array_equal(once.estimates[name].value, again.estimates[name].value)
+
+
+def test_what_modules_do_not_have_is_refused():
+    with pytest.raises(InputError, match="can only be its output"):
+        fw.torch.ensemble(gaussian_layer, X, observables=[fw.observables.moment("ii", layer=1)], n_networks=10)
+    with pytest.raises(InputError, match="must return a torch.nn.Module"):
+        fw.torch.ensemble(lambda: 3, X, observables=OBSERVABLES, n_networks=10)
+    with pytest.raises(InputError, match="use engine='processes'"):
+        fw.torch.ensemble(gaussian_layer, X, observables=OBSERVABLES, n_networks=10, workers=2)
