@@ -135,7 +135,9 @@ class Ledger:
         execute("COMMIT")
 
     def _compare(self, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-        for name in sorted(found.keys() | wanted.keys(), key=lambda name: (name not in ("finitewidth", "jax"), name)):
+        # versions first, and last the size of chunks, which follows from the others
+        rank = {"finitewidth": 0, "jax": 1, "chunk": 3}
+        for name in sorted(found.keys() | wanted.keys(), key=lambda name: (rank.get(name, 2), name)):
             if found.get(name) != wanted.get(name):
                 here, there = _difference(found.get(name), wanted.get(name))
                 raise InputError(

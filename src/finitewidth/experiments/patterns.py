@@ -1,7 +1,7 @@
 """Products of preactivations with neurons that are equal or different: averages over a layer, partitions, cumulants."""
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from math import factorial, perm, prod
 
 import jax
@@ -51,6 +51,7 @@ def cumulant_terms(pattern: str) -> tuple[tuple[int, Blocks], ...]:
     return tuple(terms)
 
 
+@partial(jax.jit, static_argnums=0)  # one call where it is not part of a larger program
 def distinct_mean(pattern: str, z: jax.Array) -> jax.Array:
     """The average over choices of different neurons of Π_p z_(neuron of p)(input p): an axis of inputs for each factor.
 

@@ -87,8 +87,8 @@ def status(path: Path, /, *, json: AsJson = False) -> None:
 @ensemble.command(
     help="A run beside the theory of first order in 1/n; several runs at different widths, extrapolated in 1/n.\n\n"
     "Of one run, z counts statistical errors only, and `left out` is (experiment/theory − 1) n/L (for K and Θ with "
-    "n²/L²): of order one where it is the next order that is missing. Of several, the exit code is 1 where they contradict "
-    "the theory."
+    "n²/L²): of order one where it is the next order that is missing. Of several, the exit code is 1 where they "
+    "contradict the theory."
 )
 def compare(*path: Annotated[str, Parameter(help="Ledgers of runs.")], json: AsJson = False) -> int:
     """Runs and theory."""
