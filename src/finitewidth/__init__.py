@@ -35,16 +35,13 @@ if TYPE_CHECKING:
     from finitewidth.criticality import phase_diagram as phase_diagram
     from finitewidth.data import load_data as load_data
     from finitewidth.errors import InputError as InputError
-    from finitewidth.flow import flow as flow
-    from finitewidth.flow.operators import vertex as vertex
-    from finitewidth.frontends.jax.inspection import inspect as inspect
-    from finitewidth.gaussian import expectation as expectation
     from finitewidth.experiments import observables as observables
     from finitewidth.experiments.ensembles import ensemble as ensemble
     from finitewidth.experiments.observables import Observable as Observable
     from finitewidth.experiments.observables import observable as observable
     from finitewidth.flow import flow as flow
     from finitewidth.flow.operators import vertex as vertex
+    from finitewidth.frontends.jax.inspection import inspect as inspect
     from finitewidth.gaussian import expectation as expectation
     from finitewidth.information import nearly_gaussian as nearly_gaussian
     from finitewidth.information import representation_learning as representation_learning

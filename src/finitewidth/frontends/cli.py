@@ -1,4 +1,4 @@
-"""The command line: `finitewidth report | critical | flow | verify | phase | activations | inspect`.
+"""The command line: `finitewidth report | critical | flow | verify | phase | activations | inspect | ensemble`.
 
 JAX and all that computes is imported by a command when it runs, never by `--help`. Bad input ends in exit code 2 and
 one line on standard error; Ctrl-C in 130.
@@ -20,6 +20,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from finitewidth._version import __version__
 from finitewidth.errors import InputError
+from finitewidth.frontends.ensemble_commands import ensemble
 from finitewidth.frontends.options import AsJson, NetworkOptions, VerifiedNetwork, numbers, option, whole, wholes
 from finitewidth.frontends.progress import ProgressLine
 
@@ -43,6 +44,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.register_install_completion_command(add_to_startup=False)
+app.command(ensemble)
 
 
 @app.command(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from finitewidth.frontends.torch.callbacks import lightning_callback as lightning_callback
     from finitewidth.frontends.torch.callbacks import trainer_callback as trainer_callback
     from finitewidth.frontends.torch.critical_init import critical_init_ as critical_init_
+    from finitewidth.frontends.torch.ensembles import ensemble as ensemble
     from finitewidth.frontends.torch.gain import calculate_gain as calculate_gain
     from finitewidth.frontends.torch.inspection import inspect as inspect
     from finitewidth.frontends.torch.learning_rates import param_groups as param_groups
@@ -37,6 +38,7 @@ _HOME = {
     "read_model": "model",
     "to_spec": "spec",
     "trainer_callback": "callbacks",
+    "ensemble": "ensembles",
     "inspect": "inspection",
     "tune_": "tune",
     "tuning": "tune",
