@@ -23,6 +23,7 @@ class Layer(NamedTuple):
 
 
 Parameters = tuple[Layer, ...]
+Signals = tuple[jax.Array, ...]
 
 
 def draw(key: jax.Array, net: MLP, *, n_in: int, n_out: int) -> Parameters:
@@ -51,13 +52,19 @@ def preactivations(net: MLP, parameters: Parameters, x: jax.Array) -> jax.Array:
     return layers(net, parameters, x)[-1]
 
 
-def layers(net: MLP, parameters: Parameters, x: jax.Array) -> tuple[jax.Array, ...]:
-    """z⁽¹⁾ … z⁽ᴸ⁾ of one network, each (n_ℓ, N)."""
-    first, *later = parameters
-    z = [first.b[:, None] + first.W @ x.T]
-    for layer in later:
-        z.append(layer.b[:, None] + layer.W @ net.activation(z[-1]))
-    return tuple(z)
+def layers(net: MLP, parameters: Parameters, x: jax.Array, *, moved: Signals | None = None) -> Signals:
+    """z⁽¹⁾ … z⁽ᴸ⁾ of one network, each (n_ℓ, N).
+
+    Arguments
+        moved: numbers that are added to the preactivations of each layer, (n_ℓ, N) each: for derivatives by these.
+    """
+    signal, seen = x.T, []
+    for l, layer in enumerate(parameters):
+        z = layer.b[:, None] + layer.W @ signal
+        seen.append(z if moved is None else z + moved[l])
+        if l + 1 < len(parameters):
+            signal = net.activation(seen[-1])
+    return tuple(seen)
 
 
 def learning_rates(net: MLP, parameters: Parameters) -> Parameters:
