@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from finitewidth.experiments.ensembles import ensemble as ensemble
     from finitewidth.experiments.observables import Observable as Observable
     from finitewidth.experiments.observables import observable as observable
+    from finitewidth.experiments.trainings import Training as Training
     from finitewidth.flow import flow as flow
     from finitewidth.flow.operators import vertex as vertex
     from finitewidth.frontends.jax.inspection import inspect as inspect
@@ -70,6 +71,7 @@ _HOME = {
     "ensemble": "finitewidth.experiments.ensembles",
     "Observable": "finitewidth.experiments.observables",
     "observable": "finitewidth.experiments.observables",
+    "Training": "finitewidth.experiments.trainings",
     "load_data": "finitewidth.data",
     "report": "finitewidth.report",
     "inspect": "finitewidth.frontends.jax.inspection",

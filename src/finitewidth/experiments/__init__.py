@@ -7,12 +7,22 @@ from finitewidth.experiments.extrapolation import Extrapolation, extrapolate
 from finitewidth.experiments.initialisation import Measurement, WidthScan, measure, measure_widths
 from finitewidth.experiments.statistics import Estimate
 from finitewidth.experiments.tensors import Outputs
+from finitewidth.experiments.trained import (
+    TrainedMeasurement,
+    TrainedWidths,
+    measure_trained,
+    measure_trained_widths,
+)
 
 __all__ = [
     "measure",
     "measure_widths",
+    "measure_trained",
+    "measure_trained_widths",
     "Measurement",
     "WidthScan",
+    "TrainedMeasurement",
+    "TrainedWidths",
     "Estimate",
     "Extrapolation",
     "extrapolate",

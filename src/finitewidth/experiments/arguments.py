@@ -19,19 +19,21 @@ def network(net: Any) -> MLP:
     return net
 
 
-def inputs(net: MLP, x: Any) -> np.ndarray:
-    """`x` as an (N, n_in) array of finite float64."""
+def inputs(net: MLP, x: Any, *, name: str = "x") -> np.ndarray:
+    """`x` as an (N, n_in) array of finite float64; `name` is the argument's."""
     try:
         array = np.asarray(x, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"`x` must be an array of numbers (N, n_in), but got {x!r}") from error
+        raise InputError(f"`{name}` must be an array of numbers (N, n_in), but got {x!r}") from error
     if array.ndim != 2 or 0 in array.shape:
-        raise InputError(f"`x` must have the shape (N, n_in), one input a row, but has the shape {array.shape}")
+        raise InputError(f"`{name}` must have the shape (N, n_in), one input a row, but has the shape {array.shape}")
     if not np.isfinite(array).all():
         row, column = np.argwhere(~np.isfinite(array))[0]
-        raise InputError(f"`x` must be finite, but x[{row}, {column}] is {array[row, column]}; remove or replace it")
+        value = array[row, column]
+        raise InputError(f"`{name}` must be finite, but {name}[{row}, {column}] is {value}; remove or replace it")
     if net.n_in not in (None, array.shape[1]):
-        raise InputError(f"`x` has {array.shape[1]} columns, but the network has n_in = {net.n_in}; make them equal")
+        columns = array.shape[1]
+        raise InputError(f"`{name}` has {columns} columns, but the network has n_in = {net.n_in}; make them equal")
     return array
 
 

@@ -71,7 +71,7 @@ def train(
     Returns
         what `observe` returns, with a leading axis of times.
     """
-    problem = Problem(net, course, x, y, key)
+    problem = Problem(net, course, jnp.asarray(x), jnp.asarray(y), key)
     begin, advance, finish = _flow(problem) if course.flows else _steps(problem)
 
     def stretch(state: Any, gap: tuple[jax.Array, jax.Array]) -> tuple[Any, Any]:
