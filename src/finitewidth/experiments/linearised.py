@@ -40,6 +40,7 @@ def linearised(H: jax.Array, z: jax.Array, y: jax.Array, *, course: Course, key:
         z: (n_out, N) outputs at initialisation. y: (n_out, N_T) targets.
         course: the training. key: of the order of batches.
     """
+    z, y = jnp.asarray(z), jnp.asarray(y)
     if is_affine(course):
         few = y.shape[1]
         moved = jnp.einsum("tiajb,jb->tia", response(H, course), z[:, :few] - y)
