@@ -3,8 +3,8 @@
     python benchmarks/linearisation.py                      # widths 32 … 1024
     python benchmarks/linearisation.py --widths 32 64 128   # a minute
 
-tanh, three layers of weights, two training inputs and one test input, gradient descent to a small error. Of every network, at the
-test input:
+tanh, three layers of weights, two training inputs and one test input, gradient descent to a small error. Of every
+network, at the test input:
 
 - output: |z(T) − z(0)|.
 - layer ℓ: its part of that, to first order in its own change, |∇_ℓ z(0) · Δθ_ℓ|; and its distance √(Σ Δθ²/λ).

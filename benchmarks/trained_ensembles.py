@@ -3,22 +3,23 @@
     python benchmarks/trained_ensembles.py
     python benchmarks/trained_ensembles.py --width 64 --steps 200
 
-The task: networks of three layers of weights, tanh, float64, eight inputs, gradient descent on ½ Σ (z − y)²; wanted are the outputs of
-every network after the last step.
+The task: networks of three layers of weights, tanh, float64, eight inputs, gradient descent on ½ Σ (z − y)²; wanted are
+the outputs of every network after the last step.
 
-- ours: `finitewidth.experiments.training.train`, vmapped, as ensembles run it (one program for as many networks as fit the cache).
+- ours: `finitewidth.experiments.training.train`, vmapped, as ensembles run it: as many networks as fit the cache.
 - loop of steps: for every network, for every step, one call of a jitted step: what a script does.
 - loop of trainings: for every network one call of a jitted training.
 - torch.func: parameters stacked, for every step one call of vmap(grad(loss)) and an update in place.
 
-Compilation is not counted. Contenders are called in turn, and of each the least of three rounds is shown: CPU time, of all threads,
-and wall time. Outputs of ours and of the loops are compared to 1e-9, those of torch start from other networks.
+Compilation is not counted. Contenders are called in turn, and of each the least of three rounds is shown: CPU time, of
+all threads, and wall time. Outputs of ours and of the loops are compared to 1e-9, those of torch start elsewhere.
 """
 
 import argparse
 import platform
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,9 @@ RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((8, 10)), RNG.standard_normal((1, 8))
 
 
-def contenders(net: fw.MLP, step: float, steps: int, many: int, few: int) -> dict[str, tuple[int, Callable[[], object]]]:
+def contenders(
+    net: fw.MLP, step: float, steps: int, many: int, few: int
+) -> dict[str, tuple[int, Callable[[], object]]]:
     """By name: how many networks, and what trains them."""
     plan = course(fw.GradientDescent(step, steps), inputs=len(X))
     together = TrainedNetworks(net, Data(X, Y), plan, seed=0).together
@@ -85,7 +88,7 @@ def in_torch(net: fw.MLP, step: float, steps: int, many: int) -> Callable[[], ob
     torch.set_num_threads(1)  # as ours
     x, y = torch.tensor(X), torch.tensor(Y)
     widths = (X.shape[1], *net.widths, 1)
-    shapes = [shape for a, b in zip(widths, widths[1:], strict=False) for shape in ((b, 1), (b, a))]
+    shapes = [shape for a, b in pairwise(widths) for shape in ((b, 1), (b, a))]
     rates = [rate for a in widths[:-1] for rate in (1.0, 1.0 / a)]
 
     def loss(parameters):
@@ -120,7 +123,7 @@ def main() -> None:
         for name in ("loop of steps", "loop of trainings"):
             count = min(8, len(results[name]))
             np.testing.assert_allclose(results[name][:count], results["ours"][:count], atol=1e-9)
-        least = {name: (np.inf, np.inf) for name in found}
+        least = dict.fromkeys(found, (np.inf, np.inf))
         for _ in range(3):
             for name, (count, run) in found.items():
                 wall, cpu = time.perf_counter(), time.process_time()

@@ -32,9 +32,7 @@ def controlled():
 
 def test_control_variates_change_the_errors_only(controlled):
     """Against other networks without control; 4.4 standard errors for 50 numbers: once in 2000."""
-    plain = measure_trained(
-        NET, X, Y, TEST, algorithm=DESCENT, times=[3, 15], n_networks=8192, seed=2, control=False
-    )
+    plain = measure_trained(NET, X, Y, TEST, algorithm=DESCENT, times=[3, 15], n_networks=8192, seed=2, control=False)
     for name in ("mean", "covariance", "third_cumulant", "fourth_cumulant"):
         assert np.abs(pulls(controlled, plain, name)).max() < 4.4, name
     assert controlled.variance_reduction("mean").min() > 10
@@ -43,9 +41,7 @@ def test_control_variates_change_the_errors_only(controlled):
 
 def test_any_kernel_will_do(controlled):
     wrong = np.array([[1.0, 0.3], [0.3, 0.7], [0.1, 0.2]])
-    seen = measure_trained(
-        NET, X, Y, TEST, algorithm=DESCENT, times=[3, 15], n_networks=128, seed=3, kernel=wrong
-    )
+    seen = measure_trained(NET, X, Y, TEST, algorithm=DESCENT, times=[3, 15], n_networks=128, seed=3, kernel=wrong)
     for name in ("mean", "covariance"):
         assert np.abs(pulls(seen, controlled, name)).max() < 4.4, name
 
@@ -69,17 +65,18 @@ def test_a_network_contributes_the_same_beside_any_others():
 
 
 def test_what_diverges_is_counted_left_out_and_said():
-    # the step is stable for kernels up to 2/0.55: some networks are above
+    """Seen beforehand, by plain steps: at this rate some two in five diverge."""
+    linear = fw.MLP("linear", depth=2, width=8)
     with pytest.warns(TrustWarning, match="are left out"):
-        seen = measure_trained(NET, X, Y, algorithm=fw.GradientDescent(0.62), n_networks=256, control=False)
-    assert 0 < seen.n_excluded < 256 and seen.n_networks + seen.n_excluded == 256
+        seen = measure_trained(linear, X, Y, algorithm=fw.GradientDescent(0.7, 60), n_networks=128, control=False)
+    assert 20 < seen.n_excluded < 90 and seen.n_networks + seen.n_excluded == 128
     assert all(np.isfinite(value).all() for value in seen.value.values())
 
 
 def test_when_all_diverge_there_is_no_estimate():
     linear = fw.MLP("linear", depth=2, width=8)
     with pytest.raises(fw.InputError, match="diverge"):
-        measure_trained(linear, X, Y, algorithm=fw.GradientDescent(50.0, 200), n_networks=64, control=False)
+        measure_trained(linear, X, Y, algorithm=fw.GradientDescent(50.0, 60), n_networks=64, control=False)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def _times(times: Any, last: float, flows: bool) -> tuple[float, ...]:
         raise InputError(f"`times` must be increasing numbers such as [1, 10, 100], but got {times!r}")
     for time in times:
         whole = flows or isinstance(time, Integral) or time == math.inf
-        if isinstance(time, bool) or not isinstance(time, Real) or not 0 <= time <= last or not whole:
+        if isinstance(time, bool) or not isinstance(time, Real) or not 0 <= float(time) <= last or not whole:
             kind = "times" if flows else "numbers of steps"
             raise InputError(f"`times` must be {kind} from 0 to the algorithm's own end, {last:g}, but has {time!r}")
     if any(not before < after for before, after in pairwise(times)):

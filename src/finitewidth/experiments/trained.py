@@ -142,6 +142,7 @@ def measure_trained(
     n_networks, seed = arguments.networks(n_networks), arguments.seed(seed)
     controlled = _control(control, plan, n_networks)
     whole_number("linearised", linearised)
+    one = None if kernel is None else _kernel(kernel, data)
     trained = TrainedNetworks(net, data, plan, seed=seed, linearised=controlled)
     seen = run(trained, n_networks=n_networks, path=path, engine=engine, workers=workers, progress=progress)
     plain = {name: each for name, each in seen.estimates.items() if "/" not in name}
@@ -155,7 +156,7 @@ def measure_trained(
     estimates = plain
     if controlled:
         options: dict[str, Any] = {"engine": engine, "workers": workers}
-        one = _kernel(kernel, data) if kernel is not None else _mean_kernel(net, data, plan, seed, options)
+        one = _mean_kernel(net, data, plan, seed, options) if one is None else one
         levels = [
             run(made(net, data, plan, seed=seed, kernel=one), n_networks=linearised * n_networks, **options)
             for made in (LinearisedNetworks, LinearisedAlike)
@@ -276,7 +277,7 @@ def _together(plan: Course, trained: Run, levels: Sequence[Run]) -> dict[str, Es
         theta, own = trained.estimates[name], trained.estimates[f"control/{name}"]
         known = jackknife(batches, quantity.statistic)
         variance = own.standard_error**2 + known.standard_error**2
-        together = (theta.standard_error**2 + own.standard_error**2 - _difference(theta, own).standard_error**2) / 2
+        together = (theta.standard_error**2 + own.standard_error**2 - _difference(theta, own).standard_error ** 2) / 2
         beta = np.where(variance > 0, together / np.where(variance > 0, variance, 1.0), 0.0)
         values = theta.pseudo_values - beta * (own.pseudo_values - known.pseudo_values)
         found[name] = Estimate(values, theta.weights)

@@ -200,4 +200,3 @@ def _linear_end(problem: Problem, parameters: Parameters) -> Parameters:
     (slope,) = pull((inverse @ error.ravel()).reshape(error.shape))
     rates = learning_rates(problem.net, parameters)
     return jax.tree.map(lambda at, rate, by: at - rate * by, parameters, rates, slope)
-
