@@ -39,6 +39,7 @@ def test_control_variates_change_the_errors_only(controlled):
     assert np.einsum("tiaia->tia", controlled.variance_reduction("covariance")).min() > 3
 
 
+@pytest.mark.slow
 def test_any_kernel_will_do(controlled):
     wrong = np.array([[1.0, 0.3], [0.3, 0.7], [0.1, 0.2]])
     seen = measure_trained(NET, X, Y, TEST, algorithm=DESCENT, times=[3, 15], n_networks=128, seed=3, kernel=wrong)

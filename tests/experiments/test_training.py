@@ -145,6 +145,7 @@ def test_momentum_and_adam_are_those_of_torch(algorithm, optimiser, options, los
     np.testing.assert_allclose(trained(NET, algorithm, loss=loss, y=y)[0], expected, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_flow_is_that_of_another_integrator_and_its_end_is_the_end():
     """SciPy's DOP853 on gradients by hand. At time 400 the slowest mode has decayed to nothing."""
     parameters = drawn(NET)
@@ -167,6 +168,7 @@ def test_flow_is_that_of_another_integrator_and_its_end_is_the_end():
     np.testing.assert_allclose(seen[1], forward(layered(exact.y[:, 1]), X), atol=20 * RTOL)
 
 
+@pytest.mark.slow
 def test_descent_becomes_the_flow_at_first_order_in_its_step():
     flow = trained(NET, fw.GradientFlow(1.0))[0]
     coarse, fine = (trained(NET, fw.GradientDescent(1 / steps, steps))[0] - flow for steps in (400, 800))

@@ -49,7 +49,12 @@ class Course:
         return isinstance(self.algorithm, Sgd)
 
     @property
-    def gaps(self) -> tuple[np.ndarray, np.ndarray]:
+    def step(self) -> float:
+        """η of algorithms that have steps."""
+        return math.nan if isinstance(self.algorithm, GradientFlow) else self.algorithm.step
+
+    @property
+    def gaps(self) -> Any:  # arrays that `scan` takes
         """Starts and ends of the stretches between finite times."""
         times = np.array(self.finite_times, dtype=np.float64 if self.flows else np.int64)
         return np.concatenate([np.zeros_like(times[:1]), times[:-1]]), times

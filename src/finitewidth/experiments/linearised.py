@@ -60,7 +60,7 @@ def response(H: jax.Array, course: Course) -> jax.Array:
 
 def _learned(values: jax.Array, course: Course) -> jax.Array:
     """φ(λ, t) of every time and eigenvalue, (times, modes)."""
-    null = values <= values.size * jnp.finfo(values.dtype).eps * values[-1]
+    null = values <= values.size * np.finfo(values.dtype).eps * values[-1]
     safe = jnp.where(null, 1.0, values)
     if isinstance(course.algorithm, GradientFlow):
         time = jnp.asarray(course.finite_times)[:, None]
@@ -70,12 +70,12 @@ def _learned(values: jax.Array, course: Course) -> jax.Array:
     end = jnp.where(null, 0.0, 1 / safe)[None]  # modes without a gradient never move
     if course.ends and not course.flows:
         # the step is stable below 2 (1 + μ)/λ
-        end = jnp.where(course.algorithm.step * values[-1] < 2 * (1 + _momentum(course)), end, jnp.nan)
+        end = jnp.where(course.step * values[-1] < 2 * (1 + _momentum(course)), end, jnp.nan)
     return jnp.concatenate([finite, end]) if course.ends else finite
 
 
 def _steps_learned(values: jax.Array, course: Course) -> jax.Array:
-    mu, eta = _momentum(course), course.algorithm.step
+    mu, eta = _momentum(course), course.step
 
     def step(_number: object, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         learned, last = state
@@ -96,7 +96,7 @@ def _momentum(course: Course) -> float:
 
 def _by_steps(H: jax.Array, z: jax.Array, y: jax.Array, course: Course, key: jax.Array) -> jax.Array:
     """Steps on the outputs: whatever the loss, and with batches."""
-    few, eta, mu = y.shape[1], course.algorithm.step, _momentum(course)
+    few, eta, mu = y.shape[1], course.step, _momentum(course)
     batches = Batches(course, few, key)
 
     def step(number: jax.Array, state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
@@ -131,7 +131,7 @@ def _by_flow(H: jax.Array, z: jax.Array, y: jax.Array, course: Course) -> jax.Ar
         t1=course.times[-1],
         dt0=None,
         y0=z,
-        saveat=diffrax.SaveAt(ts=np.array(course.times)),
+        saveat=diffrax.SaveAt(ts=jnp.asarray(course.times)),
         stepsize_controller=diffrax.PIDController(rtol=1e-8, atol=1e-10),
         max_steps=200_000,
         throw=False,

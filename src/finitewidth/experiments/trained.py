@@ -270,7 +270,7 @@ def _together(plan: Course, trained: Run, levels: Sequence[Run]) -> dict[str, Es
     β = Cov(θ, θ_c) / (Var θ_c + Var θ_m) of every entry leaves the least variance. It is taken from the jackknife's
     pseudo-values, of which there are 64: for Gaussian averages that biases nothing, and costs 1/64 of the variance.
     """
-    sums = {name: sum(level.estimates[name].pseudo_values for level in levels) for name in MOMENTS}
+    sums = {name: np.sum([level.estimates[name].pseudo_values for level in levels], axis=0) for name in MOMENTS}
     batches = {j: Batch(1, {name: each[j] for name, each in sums.items()}) for j in range(len(sums["first"]))}
     found = {}
     for name, quantity in cumulants(plan.times).items():

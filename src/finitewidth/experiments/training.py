@@ -188,7 +188,7 @@ def _fall(problem: Problem, parameters: Parameters) -> jax.Array:
     """− d𝓛/dt = Σ λ (∂𝓛/∂θ)²."""
     rates, slope = learning_rates(problem.net, parameters), jax.grad(problem.loss)(parameters)
     squares = jax.tree.map(lambda rate, each: rate * jnp.sum(each**2), rates, slope)
-    return sum(jax.tree.leaves(squares))
+    return jnp.sum(jnp.stack(jax.tree.leaves(squares)))
 
 
 def _linear_end(problem: Problem, parameters: Parameters) -> Parameters:
