@@ -12,6 +12,8 @@ With H a network's own kernel this is the network's linearisation, from which th
 with one kernel for all networks it is a function of z(0) alone (see `controls`).
 """
 
+from typing import Any
+
 import diffrax
 import jax
 import jax.numpy as jnp
@@ -82,7 +84,7 @@ def _steps_learned(values: jax.Array, course: Course) -> jax.Array:
         last = mu * last + eta * (1 - values * learned)
         return learned + last, last
 
-    def stretch(state: tuple[jax.Array, jax.Array], gap: tuple[jax.Array, jax.Array]) -> tuple[object, jax.Array]:
+    def stretch(state: tuple[jax.Array, jax.Array], gap: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
         state = jax.lax.fori_loop(*gap, step, state)
         return state, state[0]
 
@@ -110,7 +112,7 @@ def _by_steps(H: jax.Array, z: jax.Array, y: jax.Array, course: Course, key: jax
             last = mu * last - eta * jnp.tensordot(H, course.loss.gradient(z[:, :few], y), 2)
         return z + last, last, order
 
-    def stretch(state: tuple[jax.Array, ...], gap: tuple[jax.Array, jax.Array]) -> tuple[object, jax.Array]:
+    def stretch(state: Any, gap: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
         state = jax.lax.fori_loop(*gap, step, state)
         return state, state[0]
 
