@@ -198,7 +198,7 @@ def test_softplus_is_bounded_and_says_what_remains() -> None:
     torch.manual_seed(0)
     found = fw.torch.tuning(chain(nn.Softplus), batch(32, 48))
     assert found.residual_variance > 2 and found.residual_jacobian < 3
-    assert "signals by" in str(found)
+    assert "signals by" in " ".join(str(found).split())  # lines break where the table ends
 
 
 @pytest.mark.parametrize(
