@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from finitewidth.algorithms import GradientDescent as GradientDescent
     from finitewidth.algorithms import GradientFlow as GradientFlow
     from finitewidth.algorithms import Momentum as Momentum
+    from finitewidth.algorithms import Newton as Newton
     from finitewidth.algorithms import Sgd as Sgd
     from finitewidth.architecture import MLP as MLP
     from finitewidth.compare import verify as verify
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from finitewidth.information import representation_learning as representation_learning
     from finitewidth.information import tangent_kernel as tangent_kernel
     from finitewidth.report import report as report
+    from finitewidth.training import predict as predict
 
 # Public name -> the module that defines it.
 _HOME = {
@@ -58,6 +60,7 @@ _HOME = {
     "Momentum": "finitewidth.algorithms",
     "Sgd": "finitewidth.algorithms",
     "Adam": "finitewidth.algorithms",
+    "Newton": "finitewidth.algorithms",
     "Bayes": "finitewidth.algorithms",
     "expectation": "finitewidth.gaussian",
     "flow": "finitewidth.flow",
@@ -67,6 +70,7 @@ _HOME = {
     "representation_learning": "finitewidth.information",
     "critical": "finitewidth.criticality",
     "phase_diagram": "finitewidth.criticality",
+    "predict": "finitewidth.training",
     "verify": "finitewidth.compare",
     "ensemble": "finitewidth.experiments.ensembles",
     "Observable": "finitewidth.experiments.observables",

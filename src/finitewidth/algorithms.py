@@ -8,6 +8,7 @@ the diagonal learning-rate tensor λ of the architecture (λ_b for biases, λ_W 
     Momentum          v ← μ v − η λ ∇𝓛 ,   θ ← θ + v
     Sgd               GradientDescent with 𝓛 of a batch, scaled so that its mean over batches is that of all data
     Adam              Adam's step, its rate η times λ entry by entry
+    Newton            θ ← θ − η λ ∇z_A (H⁻¹)_AB ε_B ,   H = ∇z λ ∇z the tangent kernel of the training inputs
     Bayes             no training: the posterior over outputs, given labels with noise
 
 `fw.predict` computes what they lead to; `fw.ensemble` does it to real networks. Both read these descriptions.
@@ -122,6 +123,28 @@ class Adam:
 
 
 @dataclass(frozen=True)
+class Newton:
+    """θ ← θ − η λ ∇z_A (H⁻¹)_AB ε_B, H the network's own tangent kernel on the training data (PDLT §∞.2).
+
+    Newton's step for the squared loss where λ⁻¹ is the metric of what it does not determine (Gauss and Newton's, or the
+    natural gradient's for labels with Gaussian noise): every mode of the residual shrinks alike, by 1 − η a step.
+
+    Arguments
+        step: 0 < η < 2; 1, the default, arrives in one step were the network linear in its parameters.
+        steps: how many, an integer ≥ 0; ∞ is the end of training.
+    """
+
+    step: float = 1.0
+    steps: float = math.inf
+
+    def __post_init__(self) -> None:
+        step = _positive("step", self.step)
+        if step >= 2:
+            raise InputError(f"`step` must be below 2, beyond which Newton's steps grow, but got {self.step!r}")
+        _set(self, step=step, steps=_count("steps", self.steps))
+
+
+@dataclass(frozen=True)
 class Bayes:
     """Exact Bayesian inference: the prior over outputs is that of the networks at initialisation (PDLT ch. 6).
 
@@ -135,7 +158,7 @@ class Bayes:
         _set(self, noise=_number("noise", self.noise, least=0.0))
 
 
-Algorithm = GradientFlow | GradientDescent | Momentum | Sgd | Adam | Bayes
+Algorithm = GradientFlow | GradientDescent | Momentum | Sgd | Adam | Newton | Bayes
 
 
 def _set(algorithm: Any, **checked: float) -> None:

@@ -1,0 +1,5 @@
+"""What trained networks predict: infinite width, first order in 1/n, learning algorithms, Bayes."""
+
+from finitewidth.training.prediction import predict
+
+__all__ = ["predict"]

@@ -1,0 +1,104 @@
+r"""How the modes of the residual decay under each algorithm, at infinite width and for the squared loss (PDLT §10.2, §∞.2).
+
+Training on inputs T moves every output by what the tangent kernel lets through. With Θ_TT u_m = λ_m u_m,
+
+    z_X = z_X(0) − g (z_T(0) − y) ,     g = Θ_XT φ(Θ_TT) ,     φ(λ) = (1 − q(λ))/λ ,
+
+where q is what is left of a mode of rate λ:
+
+    gradient flow        e^{−λt}
+    gradient descent     (1 − ηλ)^S
+    momentum             the corner of the S-th power of ((1 − ηλ, μ), (−ηλ, μ)), which takes (ε, v) one step on
+    Newton               (1 − η)^S, whatever λ
+
+At the end of training q = 0. A pull back to the initial parameters, 𝓛 + ½ ρ (θ − θ(0)) λ⁻¹ (θ − θ(0)), makes λ + ρ of
+every λ in φ: the gain ends at Θ_XT (Θ_TT + ρ)⁻¹.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse.linalg
+
+from finitewidth.algorithms import Algorithm, GradientDescent, GradientFlow, Momentum, Newton, Sgd
+from finitewidth.errors import InputError
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Θ_TT = Σ_m λ_m u_m u_mᵀ, without the modes that rounding cannot tell from λ = 0.
+
+    Such a mode is not trained: nothing that the training inputs share tells its inputs apart. It is what duplicate
+    inputs leave, whose labels cannot both be met.
+
+    Attributes
+        rates: λ_m, shape (modes,). vectors: u_m in columns, shape (N_T, modes).
+        left_out: how many modes are zero to rounding.
+    """
+
+    rates: np.ndarray
+    vectors: np.ndarray
+    left_out: int
+
+    @classmethod
+    def of(cls, Theta: np.ndarray) -> "Modes":
+        rates, vectors = scipy.linalg.eigh(Theta)
+        trained = rates > len(Theta) * np.finfo(float).eps * rates[-1]
+        return cls(rates[trained], vectors[:, trained], int(np.sum(~trained)))
+
+
+def remaining(algorithm: Algorithm, rates: np.ndarray) -> np.ndarray:
+    """q: what is left of the residual in modes of these rates."""
+    match algorithm:
+        case GradientFlow(time):
+            return np.exp(-rates * time)
+        case GradientDescent(step, steps):
+            return np.zeros_like(rates) if math.isinf(steps) else (1.0 - step * rates) ** steps
+        case Newton(step, steps):
+            return np.full_like(rates, 0.0 if math.isinf(steps) else (1.0 - step) ** steps)
+        case Momentum(step, steps, mu):
+            if math.isinf(steps):
+                return np.zeros_like(rates)
+            one = np.stack([[1.0 - step * rates, mu + 0 * rates], [-step * rates, mu + 0 * rates]]).transpose(2, 0, 1)
+            return np.linalg.matrix_power(one, int(steps))[:, 0, 0]
+    raise NotImplementedError(f"{algorithm} has no modes")
+
+
+def trained(algorithm: Algorithm, rates: np.ndarray) -> np.ndarray:
+    """1 − q, without the cancellation where q is close to 1."""
+    match algorithm:
+        case GradientFlow(time):
+            return -np.expm1(-rates * time)
+        case GradientDescent(step, steps) if not math.isinf(steps) and np.all(step * rates < 1):
+            return -np.expm1(steps * np.log1p(-step * rates))
+        case _:
+            return 1.0 - remaining(algorithm, rates)
+
+
+def is_ended(algorithm: Algorithm) -> bool:
+    """Whether training goes on until nothing of the residual is left."""
+    return math.isinf(getattr(algorithm, "time", getattr(algorithm, "steps", 0.0)))
+
+
+def check_step(algorithm: Algorithm, largest: float) -> None:
+    """Refuse a step that grows the fastest mode, whose rate is `largest`."""
+    if not isinstance(algorithm, GradientDescent | Momentum | Sgd):
+        return
+    mu = algorithm.momentum if isinstance(algorithm, Momentum) else 0.0
+    bound = 2.0 * (1.0 + mu) / largest
+    if algorithm.step >= bound:
+        formula = "2 (1 + μ)/λ_max" if mu else "2/λ_max"
+        raise InputError(
+            f"`step` must be below {formula} = {bound:.6g}, where training stops to converge (λ_max = {largest:.6g} is "
+            f"the largest eigenvalue of Θ on the training inputs, for the loss ½ Σ (z − y)²), but got {algorithm.step:g}"
+        )
+
+
+def largest_rate(Theta: np.ndarray) -> float:
+    """λ_max, by Lanczos iteration where there are many inputs."""
+    if len(Theta) < 64:
+        return float(scipy.linalg.eigvalsh(Theta)[-1])
+    start = np.ones(len(Theta))  # the same numbers at every call
+    return float(scipy.sparse.linalg.eigsh(Theta, k=1, return_eigenvectors=False, v0=start)[0])

@@ -1,0 +1,76 @@
+"""A learning problem: training inputs with their targets, and the inputs that are asked about."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from finitewidth.architecture import MLP
+from finitewidth.data import DataSet, check_inputs
+from finitewidth.errors import InputError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Training inputs T, targets y, and the inputs X that are asked about.
+
+    Attributes
+        inputs: all different inputs, shape (N, n_in). An input that occurs twice, in training, in testing or in both,
+            is here once: K and Θ need not be told twice.
+        train, test: which of them each training input and each input that is asked about is.
+        targets: y, shape (N_T, n_L).
+    """
+
+    inputs: np.ndarray
+    train: np.ndarray
+    test: np.ndarray
+    targets: np.ndarray
+
+    @classmethod
+    def of(cls, net: MLP, x_train: Any, y_train: Any, x_test: Any = None) -> "Problem":
+        """The problem, checked.
+
+        Raises
+            InputError: for inputs or targets that cannot be used, naming the argument.
+        """
+        x = check_inputs(x_train, "x_train")
+        x_new = x if x_test is None else check_inputs(x_test, "x_test")
+        for name, each in (("x_train", x), ("x_test", x_new)):
+            if net.n_in is not None and net.n_in != each.shape[1]:
+                raise InputError(f"`{name}` has {each.shape[1]} columns, but the network has n_in = {net.n_in}")
+        if x_new.shape[1] != x.shape[1]:
+            raise InputError(f"`x_test` has {x_new.shape[1]} columns, but `x_train` has {x.shape[1]}")
+        targets = check_targets(net, y_train, len(x))
+        # in the order of their first occurrence, training first
+        _, first, inverse = np.unique(np.concatenate([x, x_new]), axis=0, return_index=True, return_inverse=True)
+        order = np.argsort(first, kind="stable")
+        place = np.argsort(order, kind="stable")[inverse.ravel()]
+        return cls(np.concatenate([x, x_new])[first[order]], place[: len(x)], place[len(x) :], targets)
+
+
+def check_targets(net: MLP, y: Any, N: int) -> np.ndarray:
+    """Targets as float64 of shape (N, n_L)."""
+    if isinstance(y, DataSet):
+        y = y.targets
+    try:
+        targets = np.asarray(y, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"`y_train` must hold real numbers, one row for each training input ({error})") from error
+    if targets.ndim not in (1, 2):
+        raise InputError(f"`y_train` must have shape (N,) or (N, n_L), but has {targets.shape}")
+    if len(targets) != N:
+        raise InputError(f"`y_train` has {len(targets)} rows, but `x_train` has {N}; give one target for each input")
+    if targets.ndim == 1:
+        targets = targets[:, None]
+    if targets.shape[1] != net.n_out:
+        raise InputError(
+            f"`y_train` has {targets.shape[1]} columns, but the network has n_out = {net.n_out}; "
+            f"give one column for each output, or a network with n_out={targets.shape[1]}"
+        )
+    if not np.all(np.isfinite(targets)):
+        row, column = np.argwhere(~np.isfinite(targets))[0]
+        raise InputError(
+            f"`y_train` holds {targets[row, column]} at row {row}, column {column} (counted from 0); "
+            "fill it in or drop the row"
+        )
+    return targets
