@@ -1,120 +1,23 @@
 r"""`predict`: the mean and the covariance of a trained network's outputs over its initialisations (PDLT ch. 6, 10, 11, ∞)."""
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from finitewidth.algorithms import Adam, Algorithm, Bayes, GradientFlow, Sgd
+from finitewidth.algorithms import Adam, Algorithm, Bayes, GradientDescent, GradientFlow, Sgd
 from finitewidth.architecture import MLP
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.flow import flow
+from finitewidth.flow.first_order import MOST_INPUTS
 from finitewidth.precision import in_float64
 from finitewidth.training.bayes import posterior
+from finitewidth.training.first_order import Corrections, corrections
 from finitewidth.training.infinite_width import Kernels, gain, trained_covariance
 from finitewidth.training.problem import Problem
-
-OUTPUTS = ("sample", "output")
-PAIRS = ("sample", "output", "sample_b", "output_b")
-
-
-@dataclass(frozen=True)
-class Covariance:
-    """δ_ij shared_ab + between_{ia,jb}: most of it is the same for every output, and often all of it."""
-
-    shared: np.ndarray
-    between: np.ndarray | None = None
-
-    def dense(self, outputs: int) -> np.ndarray:
-        """Shape (N_X, n_L, N_X, n_L)."""
-        found = np.einsum("ab,ij->aibj", self.shared, np.eye(outputs))
-        return found if self.between is None else found + self.between
-
-    def variance(self, outputs: int) -> np.ndarray:
-        """Its diagonal, shape (N_X, n_L), without the rest."""
-        found = np.repeat(np.diag(self.shared)[:, None], outputs, axis=1)
-        return found if self.between is None else found + np.einsum("aiai->ai", self.between)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The outputs of trained networks on N_X inputs, over initialisations. Made by `fw.predict`.
-
-    Everything is labelled: `sample` counts the inputs that are asked about, `output` the network's outputs, from 0;
-    `sample_b` and `output_b` are the same, a second time, of covariances.
-
-    Attributes
-        mean_infinite: at infinite width, (sample, output).
-        terms, covariance_terms: corrections of first order by their source, coefficients of 1/n, n the width of the
-            layer before the output: `terms[name]` (sample, output), `covariance_terms[name]` (sample, output, sample_b,
-            output_b). Empty at order 0.
-        log_evidence: of `Bayes`, log p(y) at infinite width plus its correction at this width; else None.
-        order: 0 or 1. n: the width of the layer before the output. r: Σ 1/n_ℓ over hidden layers, the size of first order.
-        error: numerical errors of `mean` and `variance` (sample, output), and `truncation`, the size that the terms of
-            order 1/n² dropped from `mean` may have: that of first order times r.
-        notes: what a reader must know: modes that are not trained, terms that are left out.
-    """
-
-    mean_infinite: xr.DataArray
-    terms: xr.Dataset
-    covariance_terms: xr.Dataset
-    error: xr.Dataset
-    order: int
-    n: int
-    r: float
-    log_evidence: float | None = None
-    notes: tuple[str, ...] = ()
-    _infinite: Covariance = field(repr=False, kw_only=True)
-
-    @cached_property
-    def mean(self) -> xr.DataArray:
-        """E z, order 1/n included, (sample, output)."""
-        return self.mean_infinite + sum((each / self.n for each in self.terms.values()), xr.zeros_like(self.mean_infinite))
-
-    @cached_property
-    def covariance_infinite(self) -> xr.DataArray:
-        """Cov[z, z] at infinite width, (sample, output, sample_b, output_b)."""
-        return _labelled(self._infinite.dense(self.mean_infinite.sizes["output"]))
-
-    @cached_property
-    def covariance(self) -> xr.DataArray:
-        """Cov[z, z], order 1/n included, (sample, output, sample_b, output_b)."""
-        return self.covariance_infinite + sum(each / self.n for each in self.covariance_terms.values())
-
-    @cached_property
-    def variance(self) -> xr.DataArray:
-        """The covariance's diagonal, (sample, output)."""
-        value = self._infinite.variance(self.mean_infinite.sizes["output"])
-        for each in self.covariance_terms.values():
-            value = value + np.einsum("aiai->ai", each.values) / self.n
-        return _labelled(value)
-
-    @cached_property
-    def std(self) -> xr.DataArray:
-        """√variance, (sample, output); zero where rounding leaves less than nothing.
-
-        Warns
-            TrustWarning: where first order makes a variance negative: then this width is too small for it.
-        """
-        variance = self.variance
-        infinite = self._infinite.variance(variance.sizes["output"])
-        if np.any(variance < -1e-6 * infinite.max() - 10 * self.error["variance"]):
-            warnings.warn(
-                f"the variance is negative at first order in 1/n (r = {self.r:.3g}): {int((variance < 0).sum())} of "
-                f"{variance.size} values; `std` shows 0 there. Use a larger width, less depth, or order=0",
-                TrustWarning,
-                stacklevel=2,
-            )
-        return np.sqrt(np.maximum(variance, 0.0))
-
-    @property
-    def evidence(self) -> float | None:
-        """exp of `log_evidence`; None where the algorithm has none."""
-        return None if self.log_evidence is None else float(np.exp(self.log_evidence))
+from finitewidth.training.result import Covariance, Prediction, dataset, labelled
 
 
 @in_float64
@@ -161,40 +64,86 @@ def predict(
     """
     _check_request(algorithm, order, loss, regularisation)
     problem = Problem.of(net, x_train, y_train, x_test)
-    if order:
-        raise InputError("`order` 1 is not there yet; give order=0")
-    kernels = _kernels(net, problem)
-    notes: tuple[str, ...]
-    log_evidence = None
-    if isinstance(algorithm, Bayes):
-        found = posterior(kernels, problem.targets, algorithm.noise)
-        g, infinite, log_evidence = found.gain, Covariance(found.covariance), found.log_evidence
-    else:
-        g = gain(algorithm, kernels, regularisation or 0.0)
-        infinite = Covariance(trained_covariance(g.value, kernels))
-    mean, notes = g.value @ problem.targets, g.notes
-    relative = g.error + kernels.Theta_error / np.abs(kernels.Theta).max() * g.error / np.finfo(float).eps
-    scale = np.abs(g.value) @ np.abs(problem.targets)
-    error = xr.Dataset({"mean": _labelled(relative * scale)})
-    error["variance"] = _labelled(np.full(mean.shape, relative * np.abs(kernels.K).max()))
-    error["truncation"] = _labelled(np.zeros(mean.shape))
+    kernels, tensors = _kernels(net, problem) if order == 0 else _tensors(net, problem)
+    infinite = _infinite_width(algorithm, kernels, problem.targets, regularisation or 0.0)
+    first = Corrections({}, {})
+    notes = infinite.notes
+    if tensors is not None:
+        first = corrections(algorithm, kernels, problem.targets, tensors)
+        notes = (*notes, *filter(None, [tensors.attrs["notes"]]))
     n = net.widths[-1] if net.widths else 1
+    mean_terms = dataset(first.mean)
+    error = dataset(
+        {
+            "mean": infinite.mean_error + first.mean_error / n,
+            "variance": infinite.variance_error + first.variance_error / n,
+            "truncation": net.depth_to_width / n * np.abs(sum(first.mean.values(), np.zeros_like(infinite.mean))),
+        }
+    )
     return Prediction(
-        _labelled(mean),
-        _dataset({}),
-        _dataset({}),
+        labelled(infinite.mean),
+        mean_terms,
+        dataset(first.covariance),
         error,
         order,
         n,
         net.depth_to_width,
-        log_evidence,
+        infinite.log_evidence,
         notes,
-        _infinite=infinite,
+        _infinite=infinite.covariance,
     )
 
 
-def _kernels(net: MLP, problem: Problem) -> Kernels:
-    last = flow(net, problem.inputs, tensors="", layers="last").isel(layer=0)
+@dataclass(frozen=True)
+class _InfiniteWidth:
+    mean: np.ndarray
+    covariance: Covariance
+    mean_error: np.ndarray
+    variance_error: np.ndarray
+    notes: tuple[str, ...]
+    log_evidence: float | None = None
+
+
+def _infinite_width(
+    algorithm: Algorithm, kernels: Kernels, targets: np.ndarray, regularisation: float
+) -> _InfiniteWidth:
+    log_evidence = None
+    if isinstance(algorithm, Bayes):
+        found = posterior(kernels, targets, algorithm.noise)
+        g, covariance, log_evidence = found.gain, found.covariance, found.log_evidence
+    else:
+        g = gain(algorithm, kernels, regularisation)
+        covariance = trained_covariance(g.value, kernels)
+    mean = g.value @ targets
+    # what the kernels are uncertain of is amplified as rounding is
+    of_kernels = max(kernels.Theta_error / np.abs(kernels.Theta).max(), kernels.K_error / np.abs(kernels.K).max())
+    relative = g.error * (1.0 + of_kernels / np.finfo(float).eps)
+    variance_error = np.full(mean.shape, relative * np.abs(kernels.K).max())
+    mean_error = relative * (np.abs(g.value) @ np.abs(targets))
+    return _InfiniteWidth(mean, Covariance(covariance), mean_error, variance_error, g.notes, log_evidence)
+
+
+def _kernels(net: MLP, problem: Problem) -> tuple[Kernels, None]:
+    return _of_last_layer(flow(net, problem.inputs, tensors="", layers="last"), problem), None
+
+
+def _tensors(net: MLP, problem: Problem) -> tuple[Kernels, xr.Dataset]:
+    """Kernels and all tensors of the last layer; warnings of `flow` are passed on as this call's own."""
+    if len(problem.inputs) > MOST_INPUTS:
+        raise InputError(
+            f"`x_train` and `x_test` hold {len(problem.inputs)} different inputs, and order 1 is computed for up to "
+            f"{MOST_INPUTS}; give fewer, or order=0"
+        )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = flow(net, problem.inputs, order=1, layers="last")
+    for each in caught:
+        warnings.warn(each.message, each.category, stacklevel=4)
+    return _of_last_layer(found, problem), found.isel(layer=0)
+
+
+def _of_last_layer(found: xr.Dataset, problem: Problem) -> Kernels:
+    last = found.isel(layer=-1)
     return Kernels(
         last.K.values,
         last.Theta.values,
@@ -203,15 +152,6 @@ def _kernels(net: MLP, problem: Problem) -> Kernels:
         problem.train,
         problem.test,
     )
-
-
-def _labelled(value: np.ndarray) -> xr.DataArray:
-    dims = OUTPUTS if value.ndim == 2 else PAIRS
-    return xr.DataArray(value, dims=dims, coords={d: np.arange(n) for d, n in zip(dims, value.shape, strict=True)})
-
-
-def _dataset(terms: Mapping[str, np.ndarray]) -> xr.Dataset:
-    return xr.Dataset({name: _labelled(value) for name, value in terms.items()})
 
 
 def _check_request(algorithm: Any, order: Any, loss: Any, regularisation: Any) -> None:

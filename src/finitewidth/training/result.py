@@ -1,0 +1,120 @@
+"""What `fw.predict` returns."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import xarray as xr
+
+from finitewidth.errors import TrustWarning
+
+OUTPUTS = ("sample", "output")
+PAIRS = ("sample", "output", "sample_b", "output_b")
+
+
+@dataclass(frozen=True)
+class Covariance:
+    """δ_ij shared_ab + between_{ia,jb}: most of it is the same for every output, and often all of it."""
+
+    shared: np.ndarray
+    between: np.ndarray | None = None
+
+    def dense(self, outputs: int) -> np.ndarray:
+        """Shape (N_X, n_L, N_X, n_L)."""
+        found = np.einsum("ab,ij->aibj", self.shared, np.eye(outputs))
+        return found if self.between is None else found + self.between
+
+    def variance(self, outputs: int) -> np.ndarray:
+        """Its diagonal, shape (N_X, n_L), without the rest."""
+        found = np.repeat(np.diag(self.shared)[:, None], outputs, axis=1)
+        return found if self.between is None else found + np.einsum("aiai->ai", self.between)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The outputs of trained networks on N_X inputs, over initialisations. Made by `fw.predict`.
+
+    Everything is labelled: `sample` counts the inputs that are asked about, `output` the network's outputs, from 0;
+    `sample_b` and `output_b` are the same, a second time, of covariances.
+
+    Attributes
+        mean_infinite: at infinite width, (sample, output).
+        terms, covariance_terms: corrections of first order by their source, coefficients of 1/n, n the width of the
+            layer before the output: `terms[name]` (sample, output), `covariance_terms[name]` (sample, output, sample_b,
+            output_b). Empty at order 0.
+        log_evidence: of `Bayes`, log p(y) at infinite width plus its correction at this width; else None.
+        order: 0 or 1. n: the width of the layer before the output. r: Σ 1/n_ℓ over hidden layers, the size of first order.
+        error: numerical errors of `mean` and `variance` (sample, output), and `truncation`, the size that the terms of
+            order 1/n² dropped from `mean` may have: that of first order times r.
+        notes: what a reader must know: modes that are not trained, terms that are left out.
+    """
+
+    mean_infinite: xr.DataArray
+    terms: xr.Dataset
+    covariance_terms: xr.Dataset
+    error: xr.Dataset
+    order: int
+    n: int
+    r: float
+    log_evidence: float | None = None
+    notes: tuple[str, ...] = ()
+    _infinite: Covariance = field(repr=False, kw_only=True)
+
+    @cached_property
+    def mean(self) -> xr.DataArray:
+        """E z, order 1/n included, (sample, output)."""
+        return self.mean_infinite + sum((each / self.n for each in self.terms.values()), xr.zeros_like(self.mean_infinite))
+
+    @cached_property
+    def covariance_infinite(self) -> xr.DataArray:
+        """Cov[z, z] at infinite width, (sample, output, sample_b, output_b)."""
+        return labelled(self._infinite.dense(self.mean_infinite.sizes["output"]))
+
+    @cached_property
+    def covariance(self) -> xr.DataArray:
+        """Cov[z, z], order 1/n included, (sample, output, sample_b, output_b)."""
+        return self.covariance_infinite + sum(each / self.n for each in self.covariance_terms.values())
+
+    @cached_property
+    def variance(self) -> xr.DataArray:
+        """The covariance's diagonal, (sample, output)."""
+        value = self._infinite.variance(self.mean_infinite.sizes["output"])
+        for each in self.covariance_terms.values():
+            value = value + np.einsum("aiai->ai", each.values) / self.n
+        return labelled(value)
+
+    @cached_property
+    def std(self) -> xr.DataArray:
+        """√variance, (sample, output); zero where rounding leaves less than nothing.
+
+        Warns
+            TrustWarning: where first order makes a variance negative: then this width is too small for it.
+        """
+        variance = self.variance
+        infinite = self._infinite.variance(variance.sizes["output"])
+        if np.any(variance < -1e-6 * infinite.max() - 10 * self.error["variance"]):
+            warnings.warn(
+                f"the variance is negative at first order in 1/n (r = {self.r:.3g}): {int((variance < 0).sum())} of "
+                f"{variance.size} values; `std` shows 0 there. Use a larger width, less depth, or order=0",
+                TrustWarning,
+                stacklevel=2,
+            )
+        return np.sqrt(np.maximum(variance, 0.0))
+
+    @property
+    def evidence(self) -> float | None:
+        """exp of `log_evidence`; None where the algorithm has none."""
+        return None if self.log_evidence is None else float(np.exp(self.log_evidence))
+
+
+def labelled(value: np.ndarray) -> xr.DataArray:
+    """A mean (X, n_L) or a covariance (X, n_L, X, n_L) with its labels."""
+    dims = OUTPUTS if value.ndim == 2 else PAIRS
+    return xr.DataArray(value, dims=dims, coords={d: np.arange(n) for d, n in zip(dims, value.shape, strict=True)})
+
+
+def dataset(terms: Mapping[str, np.ndarray]) -> xr.Dataset:
+    """Several of them by name."""
+    return xr.Dataset({name: labelled(value) for name, value in terms.items()})
