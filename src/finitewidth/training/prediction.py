@@ -14,6 +14,7 @@ from finitewidth.flow import flow
 from finitewidth.flow.first_order import MOST_INPUTS
 from finitewidth.precision import in_float64
 from finitewidth.training.bayes import posterior
+from finitewidth.training.bayes_first_order import posterior_corrections
 from finitewidth.training.first_order import Corrections, corrections
 from finitewidth.training.infinite_width import Kernels, gain, trained_covariance
 from finitewidth.training.problem import Problem
@@ -64,12 +65,14 @@ def predict(
     """
     _check_request(algorithm, order, loss, regularisation)
     problem = Problem.of(net, x_train, y_train, x_test)
-    kernels, tensors = _kernels(net, problem) if order == 0 else _tensors(net, problem)
+    kernels, tensors = _kernels(net, problem) if order == 0 else _tensors(net, problem, algorithm)
     infinite = _infinite_width(algorithm, kernels, problem.targets, regularisation or 0.0)
-    first = Corrections({}, {})
-    notes = infinite.notes
+    first, evidence_shift, notes = Corrections({}, {}), 0.0, infinite.notes
     if tensors is not None:
-        first = corrections(algorithm, kernels, problem.targets, tensors)
+        if isinstance(algorithm, Bayes):
+            first, evidence_shift = posterior_corrections(kernels, problem.targets, algorithm.noise, tensors)
+        else:
+            first = corrections(algorithm, kernels, problem.targets, tensors)
         notes = (*notes, *filter(None, [tensors.attrs["notes"]]))
     n = net.widths[-1] if net.widths else 1
     mean_terms = dataset(first.mean)
@@ -88,7 +91,7 @@ def predict(
         order,
         n,
         net.depth_to_width,
-        infinite.log_evidence,
+        None if infinite.log_evidence is None else infinite.log_evidence + evidence_shift / n,
         notes,
         _infinite=infinite.covariance,
     )
@@ -127,7 +130,7 @@ def _kernels(net: MLP, problem: Problem) -> tuple[Kernels, None]:
     return _of_last_layer(flow(net, problem.inputs, tensors="", layers="last"), problem), None
 
 
-def _tensors(net: MLP, problem: Problem) -> tuple[Kernels, xr.Dataset]:
+def _tensors(net: MLP, problem: Problem, algorithm: Algorithm) -> tuple[Kernels, xr.Dataset]:
     """Kernels and all tensors of the last layer; warnings of `flow` are passed on as this call's own."""
     if len(problem.inputs) > MOST_INPUTS:
         raise InputError(
@@ -136,7 +139,8 @@ def _tensors(net: MLP, problem: Problem) -> tuple[Kernels, xr.Dataset]:
         )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = flow(net, problem.inputs, order=1, layers="last")
+        wanted = "V,G1" if isinstance(algorithm, Bayes) else None
+        found = flow(net, problem.inputs, order=1, tensors=wanted, layers="last")
     for each in caught:
         warnings.warn(each.message, each.category, stacklevel=4)
     return _of_last_layer(found, problem), found.isel(layer=0)
