@@ -174,5 +174,9 @@ def _check_request(algorithm: Any, order: Any, loss: Any, regularisation: Any) -
         raise InputError(f"`regularisation` must be a finite number ≥ 0, or None, but got {regularisation!r}")
     if regularisation and isinstance(algorithm, Bayes):
         raise InputError(f"`regularisation` is no part of Bayes; give fw.Bayes(noise={regularisation!r})")
+    if regularisation and order:
+        raise InputError(
+            f"`regularisation` is known at infinite width only, but got {regularisation!r} with order 1; give order=0"
+        )
     if isinstance(algorithm, Sgd):
         raise InputError("`algorithm` Sgd is not there yet")

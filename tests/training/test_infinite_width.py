@@ -1,0 +1,139 @@
+"""Trained networks at infinite width, against step-by-step evolution and against conditional Gaussians."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+from scipy.stats import multivariate_normal
+
+import finitewidth as fw
+
+rng = np.random.default_rng(3)
+X_TRAIN, X_TEST, Y = rng.standard_normal((5, 4)), rng.standard_normal((3, 4)), rng.standard_normal((5, 2))
+NET = fw.MLP("tanh", depth=3, width=50, n_out=2, C_b=0.1, C_W=1.4, lambda_b=0.3)
+RIDGE = 0.2
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    f = fw.flow(NET, np.concatenate([X_TRAIN, X_TEST]), tensors="", layers="last").isel(layer=0)
+    return f.K.values, f.Theta.values
+
+
+def evolved(Theta, algorithm, ridge=0.0):
+    """z(end) = A z(0) + b y: every step of the linear network, its parameters w = z̄-coefficients on training inputs."""
+    N, T = len(Theta), np.arange(5)
+    start = np.concatenate([np.eye(N), np.zeros((N, 5))], 1)  # in units of z(0) and y
+    z, w = start.copy(), np.zeros((5, N + 5))  # z = z(0) + Θ_·T w
+    label = np.concatenate([np.zeros((5, N)), np.eye(5)], 1)
+    v = np.zeros_like(w)
+    if isinstance(algorithm, fw.GradientFlow):
+        generator = -(Theta[:5, :5] + ridge * np.eye(5))
+        w = np.linalg.solve(generator, (scipy.linalg.expm(generator * algorithm.time) - np.eye(5)) @ -(start[:5] - label))
+        return start + Theta[:, T] @ w
+    for _ in range(algorithm.steps):
+        force = -(z[:5] - label) - ridge * w
+        if isinstance(algorithm, fw.Newton):
+            force = -np.linalg.solve(Theta[:5, :5], z[:5] - label)
+        v = getattr(algorithm, "momentum", 0.0) * v + algorithm.step * force
+        w = w + v
+        z = start + Theta[:, T] @ w
+    return z
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "ridge"),
+    [
+        (fw.GradientFlow(time=1.7), 0.0),
+        (fw.GradientFlow(time=1.7), RIDGE),
+        (fw.GradientDescent(0.1, 23), 0.0),
+        (fw.GradientDescent(0.1, 23), RIDGE),
+        (fw.Momentum(0.03, 23, 0.8), 0.0),
+        (fw.Momentum(0.03, 23, 0.8), RIDGE),
+        (fw.Newton(0.2, 4), 0.0),
+    ],
+    ids=str,
+)
+def test_mean_and_covariance_step_by_step(kernels, algorithm, ridge):
+    K, Theta = kernels
+    z = evolved(Theta, algorithm, ridge)[5:]
+    p = fw.predict(NET, X_TRAIN, Y, X_TEST, algorithm=algorithm, order=0, regularisation=ridge or None)
+    np.testing.assert_allclose(p.mean, z[:, 8:] @ Y, rtol=1e-8, atol=1e-10)
+    covariance = z[:, :8] @ K @ z[:, :8].T
+    np.testing.assert_allclose(p.covariance[:, 0, :, 0], covariance, rtol=1e-8, atol=1e-10)
+    np.testing.assert_array_equal(p.covariance[:, 0, :, 1], 0)
+    np.testing.assert_allclose(p.std[:, 1], np.sqrt(np.diag(covariance)), rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "algorithm", [fw.GradientFlow(), fw.GradientDescent(0.1), fw.Momentum(0.05), fw.Newton()], ids=str
+)
+def test_every_algorithm_ends_alike_and_at_the_labels(kernels, algorithm):
+    p = fw.predict(NET, X_TRAIN, Y, np.concatenate([X_TRAIN[:2], X_TEST]), algorithm=algorithm, order=0)
+    np.testing.assert_allclose(p.mean[:2], Y[:2], atol=1e-10)
+    np.testing.assert_allclose(p.std[:2], 0, atol=1e-6)
+    K, Theta = kernels
+    np.testing.assert_allclose(p.mean[2:], Theta[5:, :5] @ np.linalg.solve(Theta[:5, :5], Y), rtol=1e-8)
+
+
+def test_bayes_is_the_conditional_gaussian(kernels):
+    K, _ = kernels
+    p = fw.predict(NET, X_TRAIN, Y, X_TEST, algorithm=fw.Bayes(noise=0.3), order=0)
+    joint = K.copy()
+    joint[:5, :5] += 0.3 * np.eye(5)
+    precision = np.linalg.inv(joint)[5:, 5:]  # of the outputs given the labels
+    np.testing.assert_allclose(p.covariance[:, 1, :, 1], np.linalg.inv(precision), rtol=1e-8, atol=1e-12)
+    coupling = np.linalg.inv(joint)[5:, :5]
+    np.testing.assert_allclose(p.mean, -np.linalg.solve(precision, coupling @ Y), rtol=1e-8)
+    law = multivariate_normal(np.zeros(5), joint[:5, :5])
+    assert p.log_evidence == pytest.approx(law.logpdf(Y[:, 0]) + law.logpdf(Y[:, 1]), rel=1e-9)
+    assert p.evidence == pytest.approx(np.exp(p.log_evidence))
+
+
+def test_labels_that_contradict_each_other_are_said_not_to_be_met():
+    x = X_TRAIN[[0, 0, 1]]
+    p = fw.predict(fw.MLP("tanh", depth=3, C_b=0.1), x, [1.0, 3.0, 0.0], x, order=0)
+    np.testing.assert_allclose(p.mean[:, 0], [2.0, 2.0, 0.0], atol=1e-10)
+    assert "1 of 3 modes" in p.notes[0]
+    quiet = fw.predict(fw.MLP("tanh", depth=3, C_b=0.1), x[1:], [1.0, 0.0], order=0)
+    assert quiet.notes == ()
+
+
+def test_error_bar_is_honest_where_the_kernel_is_nearly_singular():
+    x = np.array([[1.0, 0.0], [1.0, 1e-4], [0.3, 1.0]])
+    net = fw.MLP("gelu", depth=2, C_b=0.1)
+    p = fw.predict(net, x, [1.0, 1.0, -1.0], [[0.5, 0.5]], order=0)
+    by_modes = fw.predict(net, x, [1.0, 1.0, -1.0], [[0.5, 0.5]], order=0, algorithm=fw.GradientFlow(time=1e15))
+    assert abs(float(p.mean - by_modes.mean)) <= float(p.error["mean"] + by_modes.error["mean"])
+
+
+def test_labels():
+    p = fw.predict(NET, X_TRAIN, Y, X_TEST, order=0)
+    assert p.mean.dims == ("sample", "output")
+    assert p.covariance.dims == ("sample", "output", "sample_b", "output_b")
+    assert p.mean.coords["sample"].values.tolist() == [0, 1, 2]
+    assert p.n == 50 and p.r == pytest.approx(2 / 50) and p.evidence is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"y_train": Y[:4]}, "`y_train` has 4 rows, but `x_train` has 5"),
+        ({"y_train": Y[:, 0]}, "`y_train` has 1 columns, but the network has n_out = 2"),
+        ({"y_train": np.where(Y == Y[1, 1], np.nan, Y)}, "`y_train` holds nan at row 1, column 1"),
+        ({"y_train": [["a", "b"]] * 5}, "`y_train` must hold real numbers"),
+        ({"x_train": np.zeros((0, 4)), "y_train": Y[:0]}, "`x_train` is empty"),
+        ({"x_test": X_TEST[:, :3]}, "`x_test` has 3 columns, but `x_train` has 4"),
+        ({"algorithm": fw.GradientDescent(step=2.0)}, r"`step` must be below 2/λ_max = 0\.\d+"),
+        ({"algorithm": fw.Momentum(step=5.0)}, r"below 2 \(1 \+ μ\)/λ_max"),
+        ({"algorithm": fw.Adam(0.1, 10)}, "`algorithm` Adam"),
+        ({"algorithm": "flow"}, "`algorithm` must be one such as"),
+        ({"order": 2}, "`order` must be 0"),
+        ({"loss": "hinge"}, "`loss` must be"),
+        ({"regularisation": -1.0}, "`regularisation` must be a finite number ≥ 0"),
+        ({"algorithm": fw.Bayes(), "x_train": X_TRAIN[[0, 0, 1, 2, 3]]}, "singular to rounding"),
+    ],
+)
+def test_bad_input_is_refused_by_name(change, words):
+    given = {"x_train": X_TRAIN, "y_train": Y, "x_test": X_TEST, "order": 0} | change
+    with pytest.raises(fw.InputError, match=words):
+        fw.predict(NET, given.pop("x_train"), given.pop("y_train"), given.pop("x_test"), **given)
