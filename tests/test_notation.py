@@ -118,6 +118,18 @@ def test_statistics_of_first_order_have_the_names_and_shapes_of_the_table(first_
         assert np.shape(value) == tuple(sizes[axis] for axis in axes)
 
 
+@pytest.fixture(scope="module")
+def prediction():
+    net = fw.MLP("tanh", depth=3, width=40, n_out=2, C_b=0.1, C_W=1.2)
+    return fw.predict(net, [[1.0, 2.0], [-1.0, 0.5]], [[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0]], order=0)
+
+
+@pytest.mark.parametrize("row", table("What `finitewidth.predict` returns"), ids=lambda row: row["name"])
+def test_prediction_has_the_names_and_shapes_of_the_table(prediction, row):
+    for name in re.findall(r"`([^`]+)`", row["name"]):
+        assert getattr(prediction, name).dims == tuple(re.findall(r"\w+", row["shape"]))
+
+
 @pytest.mark.parametrize("name", names("What the report adds"))
 def test_report_has_the_names_of_the_table(name):
     place = Side

@@ -1,4 +1,4 @@
-"""Mean and covariance at order 1/n with combined indices A = (neuron, sample), as the theory is derived: no symmetry used.
+"""Mean and covariance at order 1/n with combined indices A = (neuron, sample), no symmetry used.
 
 Sums run over all neurons and all samples by brute force; time enters as nested sums over steps (gradient descent only).
 Tensors come with the slots of THEORY-TRAINED §1.4.

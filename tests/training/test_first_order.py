@@ -94,6 +94,7 @@ CASES = [
     ("gelu", 2, 2, fw.GradientDescent(0.5), "descent", 0.5, 40),
 ]
 
+
 @pytest.mark.parametrize("case", [CASES[0], *(pytest.param(c, marks=pytest.mark.slow) for c in CASES[1:])], ids=str)
 def test_networks_that_were_really_trained_agree(case):
     activation, depth, n_out, algorithm, rule, step, steps = case
@@ -137,7 +138,14 @@ def test_a_training_input_told_twice_counts_twice_and_is_computed_once():
     f = fw.flow(net, X, tensors="", layers="last").isel(layer=0)
     weight = np.diag([2.0, 1.0])
     rates, u = np.linalg.eigh(np.sqrt(weight) @ f.Theta.values[:2, :2] @ np.sqrt(weight))
-    gain = f.Theta.values[:, :2] @ np.sqrt(weight) @ u @ np.diag((1 - np.exp(-1.5 * rates)) / rates) @ u.T @ np.sqrt(weight)
+    gain = (
+        f.Theta.values[:, :2]
+        @ np.sqrt(weight)
+        @ u
+        @ np.diag((1 - np.exp(-1.5 * rates)) / rates)
+        @ u.T
+        @ np.sqrt(weight)
+    )
     np.testing.assert_allclose(twice.mean_infinite.values[:, 0], gain @ [1.0, -1.0], rtol=1e-8)
     assert any("not trained" in note for note in twice.notes)
 

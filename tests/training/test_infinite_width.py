@@ -28,7 +28,9 @@ def evolved(Theta, algorithm, ridge=0.0):
     v = np.zeros_like(w)
     if isinstance(algorithm, fw.GradientFlow):
         generator = -(Theta[:5, :5] + ridge * np.eye(5))
-        w = np.linalg.solve(generator, (scipy.linalg.expm(generator * algorithm.time) - np.eye(5)) @ -(start[:5] - label))
+        w = np.linalg.solve(
+            generator, (scipy.linalg.expm(generator * algorithm.time) - np.eye(5)) @ -(start[:5] - label)
+        )
         return start + Theta[:, T] @ w
     for _ in range(algorithm.steps):
         force = -(z[:5] - label) - ridge * w
@@ -71,7 +73,7 @@ def test_every_algorithm_ends_alike_and_at_the_labels(kernels, algorithm):
     p = fw.predict(NET, X_TRAIN, Y, np.concatenate([X_TRAIN[:2], X_TEST]), algorithm=algorithm, order=0)
     np.testing.assert_allclose(p.mean[:2], Y[:2], atol=1e-10)
     np.testing.assert_allclose(p.std[:2], 0, atol=1e-6)
-    K, Theta = kernels
+    _, Theta = kernels
     np.testing.assert_allclose(p.mean[2:], Theta[5:, :5] @ np.linalg.solve(Theta[:5, :5], Y), rtol=1e-8)
 
 
@@ -103,7 +105,7 @@ def test_error_bar_is_honest_where_the_kernel_is_nearly_singular():
     net = fw.MLP("gelu", depth=2, C_b=0.1)
     p = fw.predict(net, x, [1.0, 1.0, -1.0], [[0.5, 0.5]], order=0)
     by_modes = fw.predict(net, x, [1.0, 1.0, -1.0], [[0.5, 0.5]], order=0, algorithm=fw.GradientFlow(time=1e15))
-    assert abs(float(p.mean - by_modes.mean)) <= float(p.error["mean"] + by_modes.error["mean"])
+    assert abs((p.mean - by_modes.mean).item()) <= (p.error["mean"] + by_modes.error["mean"]).item()
 
 
 def test_labels():
@@ -119,7 +121,7 @@ def test_labels():
     [
         ({"y_train": Y[:4]}, "`y_train` has 4 rows, but `x_train` has 5"),
         ({"y_train": Y[:, 0]}, "`y_train` has 1 columns, but the network has n_out = 2"),
-        ({"y_train": np.where(Y == Y[1, 1], np.nan, Y)}, "`y_train` holds nan at row 1, column 1"),
+        ({"y_train": np.where(Y[1, 1] == Y, np.nan, Y)}, "`y_train` holds nan at row 1, column 1"),
         ({"y_train": [["a", "b"]] * 5}, "`y_train` must hold real numbers"),
         ({"x_train": np.zeros((0, 4)), "y_train": Y[:0]}, "`x_train` is empty"),
         ({"x_test": X_TEST[:, :3]}, "`x_test` has 3 columns, but `x_train` has 4"),
@@ -137,3 +139,44 @@ def test_bad_input_is_refused_by_name(change, words):
     given = {"x_train": X_TRAIN, "y_train": Y, "x_test": X_TEST, "order": 0} | change
     with pytest.raises(fw.InputError, match=words):
         fw.predict(NET, given.pop("x_train"), given.pop("y_train"), given.pop("x_test"), **given)
+
+
+def test_one_batch_of_everything_is_gradient_descent():
+    whole = fw.predict(NET, X_TRAIN, Y, X_TEST, algorithm=fw.Sgd(0.1, 7, batch_size=5), order=0)
+    descent = fw.predict(NET, X_TRAIN, Y, X_TEST, algorithm=fw.GradientDescent(0.1, 7), order=0)
+    np.testing.assert_allclose(whole.mean, descent.mean, rtol=1e-10)
+    np.testing.assert_allclose(whole.covariance, descent.covariance, rtol=1e-9, atol=1e-12)
+
+
+def test_batches_move_outputs_together(kernels):
+    """Against the outputs themselves, step by step, from random initial ones, in other orders of the batches."""
+    K, Theta = kernels
+    algorithm = fw.Sgd(0.06, 9, batch_size=2)
+    p = fw.predict(NET, X_TRAIN, Y, X_TEST, algorithm=algorithm, order=0)
+    draw, number = np.random.default_rng(8), 20_000
+    z = np.einsum("uv,svi->sui", np.linalg.cholesky(K), draw.standard_normal((number, 8, 2)))
+    for step in range(9):
+        if step % 2 == 0:
+            order = draw.permuted(np.tile(np.arange(5), (number, 1)), axis=1)
+        batch = order[:, 2 * (step % 2) :][:, :2]
+        residual = np.take_along_axis(z[:, :5], batch[:, :, None], 1) - Y[batch]
+        z = z - 0.06 * 2.5 * np.einsum("usb,sbi->sui", Theta[:, batch], residual)
+    z = z[:, 5:]
+    mean, error = z.mean(0), z.std(0) / np.sqrt(number)
+    assert np.all(np.abs(p.mean - mean) < 4.5 * np.hypot(error, p.error["mean"]))
+    off = z - mean
+    products = np.einsum("sxi,syj->sxiyj", off, off)
+    apart, apart_error = products.mean(0), products.std(0) / np.sqrt(number)
+    shared = p.covariance.values[:, 0, :, 1]
+    assert np.all(np.abs(shared - apart[:, 0, :, 1]) < 4.5 * apart_error[:, 0, :, 1] + 0.5 * np.abs(shared).max())
+    assert np.all(
+        np.abs(p.variance - np.einsum("xixi->xi", apart))
+        < 4.5 * np.hypot(np.einsum("xixi->xi", apart_error), p.error["variance"])
+    )
+
+
+def test_batches_that_cannot_be_drawn_or_diverge_are_refused():
+    with pytest.raises(fw.InputError, match="`batch_size` must be at most the 5 training inputs"):
+        fw.predict(NET, X_TRAIN, Y, algorithm=fw.Sgd(0.1, 7, batch_size=6), order=0)
+    with pytest.raises(fw.InputError, match="too large for batches of 1"):
+        fw.predict(NET, X_TRAIN, Y, algorithm=fw.Sgd(0.24, 2000, batch_size=1), order=0)

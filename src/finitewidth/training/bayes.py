@@ -1,6 +1,6 @@
 r"""The exact Bayesian posterior at infinite width, a Gaussian process, and the evidence (PDLT §6.3).
 
-The prior over outputs is that of networks at initialisation, N(0, K) for each; labels are y = z_T + noise of variance s:
+The prior over outputs is that of networks at initialisation, N(0, K) for each; labels are y = z_T + noise, variance s:
 
     E z_X = K_XT K̃⁻¹ y ,    Cov = K_XX − K_XT K̃⁻¹ K_TX ,    K̃ = K_TT + s ,
     log p(y) = −½ Σ_i y_i K̃⁻¹ y_i − ½ n_L log det(2π K̃) .
@@ -35,8 +35,9 @@ def posterior(kernels: Kernels, targets: np.ndarray, noise: float) -> Posterior:
     gain = solve(prior, kernels.K_XT)
     if gain is None:
         raise InputError(
-            f"`algorithm` Bayes(noise={noise:g}): the prior's covariance of the labels is singular to rounding (duplicate "
-            f"or dependent inputs); allow for noise, as in fw.Bayes(noise={1e-6 * np.trace(kernels.K_TT) / len(prior):.2g})"
+            f"`algorithm` Bayes(noise={noise:g}): the prior's covariance of the labels is singular to rounding "
+            "(duplicate or dependent inputs); allow for noise, as in "
+            f"fw.Bayes(noise={1e-6 * np.trace(kernels.K_TT) / len(prior):.2g})"
         )
     covariance = kernels.K_XX - gain.value @ kernels.K_XT.T
     return Posterior(gain, 0.5 * (covariance + covariance.T), log_evidence(prior, targets))

@@ -1,14 +1,15 @@
 r"""The Bayesian posterior at order 1/n: what infinite width forbids (PDLT §6.3–6.4).
 
-Given the layer before, outputs are exactly Gaussian with one common metric Ĝ, whose mean is K + G1/n and whose covariance
-is V/n. Given Ĝ, the posterior mean m_i(Ĝ), the posterior covariance C(Ĝ) and the evidence e^{ℓ(Ĝ)} are those of a
-Gaussian process; labels weigh the metrics by their evidence. With V = Σ_k w_k φ_k φ_k and f', f'' derivatives along φ_k,
+Given the layer before, outputs are exactly Gaussian with one common metric Ĝ of mean K + G1/n and covariance V/n. Given
+Ĝ, the posterior mean m_i(Ĝ), the posterior covariance C(Ĝ) and the evidence e^{ℓ(Ĝ)} are those of a Gaussian process;
+labels weigh the metrics by their evidence. With V = Σ_k w_k φ_k φ_k and f', f'' derivatives along φ_k,
 
     E z_i = m_i + (1/n) [ m_i'(G1) + Σ_k w_k (m_i' ℓ' + ½ m_i'') ]
     Cov[z_i, z_j] = δ_ij { C + (1/n) [ C'(G1) + Σ_k w_k (C' ℓ' + ½ C'') ] } + (1/n) Σ_k w_k m_i' m_j'
     log p(y) = ℓ + (1/n) [ ℓ'(G1) + ½ Σ_k w_k (ℓ'' + ℓ'²) ] .
 
-The last term of the covariance wires outputs together; m_i' ℓ' is the metric, and so the features, learning from labels.
+The last term of the covariance wires outputs together; m_i' ℓ' is the metric, and so the features, learning from
+labels.
 """
 
 from typing import NamedTuple

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from finitewidth.algorithms import Algorithm, GradientDescent, GradientFlow
+from finitewidth.algorithms import GradientDescent, GradientFlow
 from finitewidth.errors import InputError
 from finitewidth.training.free import FreeEvolution
 from finitewidth.training.infinite_width import Kernels
@@ -42,17 +42,14 @@ class Corrections:
     variance_error: np.ndarray | float = 0.0
 
 
-def corrections(algorithm: Algorithm, kernels: Kernels, targets: np.ndarray, tensors: xr.Dataset) -> Corrections:
+def corrections(
+    algorithm: GradientFlow | GradientDescent, kernels: Kernels, targets: np.ndarray, tensors: xr.Dataset
+) -> Corrections:
     """The terms for gradient flow and gradient descent, at any time.
 
     Arguments
         targets: y, (N_T, n_L). tensors: of the last layer over all inputs, as `flow` gives them, with their errors.
     """
-    if not isinstance(algorithm, GradientFlow | GradientDescent):
-        raise InputError(
-            f"`order` 1 is computed for gradient flow, gradient descent and Bayes, but `algorithm` is {algorithm!r}; "
-            "give order=0 for what it does at infinite width"
-        )
     if "A" not in tensors:
         raise InputError("`net`: σ jumps, so that its NTK fluctuates without bound; give order=0, or fw.Bayes()")
     free = FreeEvolution.of(algorithm, kernels, targets)

@@ -1,11 +1,11 @@
-r"""Trained networks at infinite width: the outputs are Gaussian, over initialisations, at every time (PDLT §10.2, ch. 6).
+r"""Trained networks at infinite width: over initialisations outputs are Gaussian, at every time (PDLT §10.2).
 
     z_X = z_X(0) − g (z_T(0) − y) ,     z(0) ~ N(0, K)   independently for every output, so
 
     E z_X = g y ,     Cov[z_X, z_X'] = K_XX' − g K_TX' − K_XT gᵀ + g K_TT gᵀ ,
 
-with the gain g of the algorithm (`finitewidth.training.modes`). The Bayesian posterior has g = K_XT (K_TT + noise)⁻¹ and
-the covariance K_XX' − g K_TX'.
+with the gain g of the algorithm (`finitewidth.training.modes`). The Bayesian posterior has g = K_XT (K_TT + noise)⁻¹
+and the covariance K_XX' − g K_TX'.
 """
 
 from dataclasses import dataclass
@@ -96,8 +96,8 @@ def left_out_notes(modes: Modes) -> tuple[str, ...]:
     if not modes.left_out:
         return ()
     return (
-        f"{modes.left_out} of {len(modes.vectors)} modes of Θ on the training inputs are zero to rounding (duplicate or "
-        "dependent inputs): they are not trained, and labels along them not fitted",
+        f"{modes.left_out} of {len(modes.vectors)} modes of Θ on the training inputs are zero to rounding (duplicate "
+        "or dependent inputs): they are not trained, and labels along them not fitted",
     )
 
 

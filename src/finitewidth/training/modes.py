@@ -1,4 +1,4 @@
-r"""How the modes of the residual decay under each algorithm, at infinite width and for the squared loss (PDLT §10.2, §∞.2).
+r"""How the modes of the residual decay under each algorithm, at infinite width (PDLT §10.2, §∞.2).
 
 Training on inputs T moves every output by what the tangent kernel lets through. With Θ_TT u_m = λ_m u_m,
 
@@ -92,7 +92,8 @@ def check_step(algorithm: Algorithm, largest: float) -> None:
         formula = "2 (1 + μ)/λ_max" if mu else "2/λ_max"
         raise InputError(
             f"`step` must be below {formula} = {bound:.6g}, where training stops to converge (λ_max = {largest:.6g} is "
-            f"the largest eigenvalue of Θ on the training inputs, for the loss ½ Σ (z − y)²), but got {algorithm.step:g}"
+            "the largest eigenvalue of Θ on the training inputs, for the loss ½ Σ (z − y)²), "
+            f"but got {algorithm.step:g}"
         )
 
 

@@ -1,4 +1,4 @@
-r"""`predict`: the mean and the covariance of a trained network's outputs over its initialisations (PDLT ch. 6, 10, 11, ∞)."""
+"""`predict`: mean and covariance of trained networks' outputs over initialisations (PDLT ch. 6, 10, 11, ∞)."""
 
 import warnings
 from dataclasses import dataclass
@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from finitewidth.algorithms import Adam, Algorithm, Bayes, GradientDescent, GradientFlow, Sgd
+from finitewidth.algorithms import Adam, Algorithm, Bayes, GradientFlow, Sgd
 from finitewidth.architecture import MLP
-from finitewidth.errors import InputError, TrustWarning
+from finitewidth.errors import InputError
 from finitewidth.flow import flow
 from finitewidth.flow.first_order import MOST_INPUTS
 from finitewidth.precision import in_float64
+from finitewidth.training.batches import ORDERS, over_batches
 from finitewidth.training.bayes import posterior
 from finitewidth.training.bayes_first_order import posterior_corrections
 from finitewidth.training.first_order import Corrections, corrections
@@ -111,19 +112,24 @@ def _infinite_width(
     algorithm: Algorithm, kernels: Kernels, targets: np.ndarray, regularisation: float
 ) -> _InfiniteWidth:
     log_evidence = None
+    if isinstance(algorithm, Sgd):
+        drawn = over_batches(algorithm, kernels, targets, regularisation)
+        note = f"batches: an average over {ORDERS} of their orders, whose standard errors are in `error`"
+        covariance = Covariance(drawn.shared, drawn.between)
+        return _InfiniteWidth(drawn.mean, covariance, drawn.mean_error, drawn.variance_error, (note,))
     if isinstance(algorithm, Bayes):
         found = posterior(kernels, targets, algorithm.noise)
-        g, covariance, log_evidence = found.gain, found.covariance, found.log_evidence
+        g, shared, log_evidence = found.gain, found.covariance, found.log_evidence
     else:
         g = gain(algorithm, kernels, regularisation)
-        covariance = trained_covariance(g.value, kernels)
+        shared = trained_covariance(g.value, kernels)
     mean = g.value @ targets
     # what the kernels are uncertain of is amplified as rounding is
     of_kernels = max(kernels.Theta_error / np.abs(kernels.Theta).max(), kernels.K_error / np.abs(kernels.K).max())
     relative = g.error * (1.0 + of_kernels / np.finfo(float).eps)
     variance_error = np.full(mean.shape, relative * np.abs(kernels.K).max())
     mean_error = relative * (np.abs(g.value) @ np.abs(targets))
-    return _InfiniteWidth(mean, Covariance(covariance), mean_error, variance_error, g.notes, log_evidence)
+    return _InfiniteWidth(mean, Covariance(shared), mean_error, variance_error, g.notes, log_evidence)
 
 
 def _kernels(net: MLP, problem: Problem) -> tuple[Kernels, None]:
@@ -168,6 +174,11 @@ def _check_request(algorithm: Any, order: Any, loss: Any, regularisation: Any) -
         )
     if order not in (0, 1):
         raise InputError(f"`order` must be 0 (infinite width) or 1 (first order in 1/n), but got {order!r}")
+    if order and not isinstance(algorithm, GradientFlow | GradientDescent | Bayes):
+        raise InputError(
+            f"`order` 1 is computed for gradient flow, gradient descent and Bayes, but `algorithm` is {algorithm!r}; "
+            "give order=0 for what it does at infinite width"
+        )
     if loss != "mse":
         raise InputError(f'`loss` must be "mse", but got {loss!r}')
     if regularisation is not None and not (isinstance(regularisation, (int, float)) and 0 <= regularisation < np.inf):
@@ -178,5 +189,3 @@ def _check_request(algorithm: Any, order: Any, loss: Any, regularisation: Any) -
         raise InputError(
             f"`regularisation` is known at infinite width only, but got {regularisation!r} with order 1; give order=0"
         )
-    if isinstance(algorithm, Sgd):
-        raise InputError("`algorithm` Sgd is not there yet")

@@ -1,4 +1,4 @@
-r"""The first-order response of trained outputs to what initialisation brings, summed over training time (THEORY-TRAINED §3).
+r"""The first-order response of trained outputs, summed over training time (THEORY-TRAINED §3).
 
 With e = z_T(0) − y in modes b, c, d of the training kernel, an output i at x moves by
 
@@ -27,7 +27,7 @@ class Responses:
     Attributes
         shift: H1, (x, b).
         second: two fluctuations of the NTK, (x, d).
-        pair: two NTKs with their residuals b, d: A_{xb,yd} (x, b, y, d), B_{xy,bd} (x, y, b, d), B_{xd,by} (x, b, y, d).
+        pair: two NTKs with residuals b, d: A_{xb,yd} (x, b, y, d), B_{xy,bd} (x, y, b, d), B_{xd,by} (x, b, y, d).
         with_output: n Cov(ΔH_xB e_B, z_e), D and F, (x, e).
         dNTK: by which the output's neuron is paired: with a residual (x, b, c, e) — and c with e —, or with e.
         ddNTK_I, ddNTK_II: C, (x, b, c, d).
@@ -61,9 +61,8 @@ def responses(free: FreeEvolution, time: TimeKernels, tensors: Tensors) -> Respo
         + np.einsum("xubd,ubbd->xd", tau2, B_m)
         + n_L * np.einsum("xubd,udbb->xd", tau2, B_m)
     )
-    with_output = (
-        np.einsum("xub,ubbe->xe", tau, with_modes(D, "bc") + with_modes(F, "bc"))
-        + n_L * np.einsum("xub,uebb->xe", tau, with_modes(F, "cd"))
+    with_output = np.einsum("xub,ubbe->xe", tau, with_modes(D, "bc") + with_modes(F, "bc")) + n_L * np.einsum(
+        "xub,uebb->xe", tau, with_modes(F, "cd")
     )
     pair = (
         np.einsum("xub,yvd,ubvd->xbyd", tau, tau, with_modes(A, "bd"), optimize=True),

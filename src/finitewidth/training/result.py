@@ -45,7 +45,7 @@ class Prediction:
             layer before the output: `terms[name]` (sample, output), `covariance_terms[name]` (sample, output, sample_b,
             output_b). Empty at order 0.
         log_evidence: of `Bayes`, log p(y) at infinite width plus its correction at this width; else None.
-        order: 0 or 1. n: the width of the layer before the output. r: Σ 1/n_ℓ over hidden layers, the size of first order.
+        order: 0 or 1. n: the width of the layer before the output. r: Σ 1/n_ℓ over hidden layers.
         error: numerical errors of `mean` and `variance` (sample, output), and `truncation`, the size that the terms of
             order 1/n² dropped from `mean` may have: that of first order times r.
         notes: what a reader must know: modes that are not trained, terms that are left out.
@@ -65,7 +65,9 @@ class Prediction:
     @cached_property
     def mean(self) -> xr.DataArray:
         """E z, order 1/n included, (sample, output)."""
-        return self.mean_infinite + sum((each / self.n for each in self.terms.values()), xr.zeros_like(self.mean_infinite))
+        return self.mean_infinite + sum(
+            (each / self.n for each in self.terms.values()), xr.zeros_like(self.mean_infinite)
+        )
 
     @cached_property
     def covariance_infinite(self) -> xr.DataArray:

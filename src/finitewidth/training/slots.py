@@ -1,7 +1,7 @@
 """The tensors of `flow` in the slot order in which training contracts them.
 
-`flow` orders subscripts as PDLT does (NOTATION.md); the sums over training steps are written with the pair of slots first
-that the training sums belong to (THEORY-TRAINED §1.4). Here is the one place where the two meet.
+`flow` orders subscripts as PDLT does (NOTATION.md); the sums over training steps are written with slots in an
+order of their own (THEORY-TRAINED §1.4). Here is the one place where the two meet.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-r"""What training time makes of first-order perturbations: simplex integrals, as divided differences (THEORY-TRAINED §3).
+r"""What training time makes of perturbations: simplex integrals, as divided differences (THEORY-TRAINED §3).
 
 A perturbation that acts at times s_1 > s_2 > … > s_k between free decays gives, for flow and for S steps of descent,
 
@@ -57,7 +57,10 @@ class TimeKernels:
     def _axes(self, values: np.ndarray, still: float) -> list[np.ndarray]:
         """Values on the axes a, b, c, d; `still` for a = 0."""
         with_still = np.concatenate([[still], values])
-        return [with_still[:, None, None, None], *(values.reshape([-1 if i == j else 1 for j in range(4)]) for i in (1, 2, 3))]
+        return [
+            with_still[:, None, None, None],
+            *(values.reshape([-1 if i == j else 1 for j in range(4)]) for i in (1, 2, 3)),
+        ]
 
     @cached_property
     def T1(self) -> np.ndarray:
