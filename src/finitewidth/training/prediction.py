@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from finitewidth.algorithms import Adam, Algorithm, Bayes, GradientFlow, Sgd
+from finitewidth.algorithms import Adam, Algorithm, Bayes, GradientDescent, GradientFlow, Sgd
 from finitewidth.architecture import MLP
 from finitewidth.errors import InputError
 from finitewidth.flow import flow
