@@ -130,6 +130,11 @@ def test_prediction_has_the_names_and_shapes_of_the_table(prediction, row):
         assert getattr(prediction, name).dims == tuple(re.findall(r"\w+", row["shape"]))
 
 
+@pytest.mark.parametrize("name", names("What `finitewidth.learning_rates` returns"))
+def test_learning_rates_have_the_names_of_the_table(name):
+    assert len(getattr(fw.learning_rates(fw.MLP("tanh", depth=3)), name)) == 3
+
+
 @pytest.mark.parametrize("name", names("What the report adds"))
 def test_report_has_the_names_of_the_table(name):
     place = Side

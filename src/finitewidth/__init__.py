@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from finitewidth.architecture import MLP as MLP
     from finitewidth.compare import verify as verify
     from finitewidth.criticality import critical as critical
+    from finitewidth.criticality import learning_rates as learning_rates
     from finitewidth.criticality import phase_diagram as phase_diagram
     from finitewidth.data import load_data as load_data
     from finitewidth.errors import InputError as InputError
@@ -71,6 +72,7 @@ _HOME = {
     "critical": "finitewidth.criticality",
     "phase_diagram": "finitewidth.criticality",
     "predict": "finitewidth.training",
+    "learning_rates": "finitewidth.criticality",
     "verify": "finitewidth.compare",
     "ensemble": "finitewidth.experiments.ensembles",
     "Observable": "finitewidth.experiments.observables",

@@ -1,4 +1,4 @@
-"""The Bayesian posterior at order 1/n, against real hidden layers that are weighted by the evidence of their outputs."""
+"""The Bayesian posterior at order 1/n, against real hidden layers weighted by the evidence of their outputs."""
 
 import math
 

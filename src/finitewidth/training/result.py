@@ -103,7 +103,7 @@ class Prediction:
                 TrustWarning,
                 stacklevel=2,
             )
-        return np.sqrt(np.maximum(variance, 0.0))
+        return variance.clip(min=0.0) ** 0.5
 
     @property
     def evidence(self) -> float | None:
