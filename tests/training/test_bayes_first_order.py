@@ -26,12 +26,17 @@ def of_metric(G):
 
 
 def last_metrics(n, number, rng):
-    """Ĝ of the outputs of real networks with hidden widths 2n and n, (number, 3, 3)."""
-    x = np.concatenate([math.sqrt(C_b) * np.ones((3, 1)), math.sqrt(C_W / 3) * X], 1)
-    s = np.tanh(rng.standard_normal((number, 2 * n, 4)) @ x.T)
-    W, b = rng.standard_normal((number, n, 2 * n)), rng.standard_normal((number, n, 1))
-    s = np.tanh(math.sqrt(C_b) * b + math.sqrt(C_W / (2 * n)) * W @ s)
-    return C_b + C_W / n * s.transpose(0, 2, 1) @ s
+    """Ĝ of the outputs of real networks with hidden widths 2n and n, (number, 3, 3).
+
+    Given a layer, neurons of the next are independent Gaussians with the metric of that layer: they are drawn so, which
+    is the law of drawn weights and biases exactly, and cheaper.
+    """
+    root = np.linalg.cholesky(C_b + C_W / 3 * X @ X.T)
+    for width in (2 * n, n):
+        s = np.tanh(rng.standard_normal((number, width, 3)) @ np.swapaxes(root, -1, -2))
+        metric = C_b + C_W / width * s.transpose(0, 2, 1) @ s
+        root = np.linalg.cholesky(metric)
+    return metric
 
 
 def network(width):
@@ -53,7 +58,7 @@ def test_real_hidden_layers_weighted_by_their_evidence_agree():
     for n in (16, 32):
         blocks = []
         for _ in range(40):
-            m, C, evidence = of_metric(last_metrics(n, 1500, rng))
+            m, C, evidence = of_metric(last_metrics(n, 5000, rng))
             weight = np.exp(evidence - infinite.log_evidence)
             share = weight / weight.sum()
             mean = np.einsum("s,sxi->xi", share, m)
@@ -66,7 +71,7 @@ def test_real_hidden_layers_weighted_by_their_evidence_agree():
     value, error = 2 * fine - coarse, np.hypot(2 * fine_error, coarse_error)
     left_over = 0.3 * np.abs(fine - coarse)  # of order 1/n² in n × …, after extrapolation
     assert np.all(np.abs(value - stated) < 4.5 * error + left_over)
-    assert np.abs(stated).max() > 8 * error.max()  # the test can tell
+    assert np.sum(np.abs(stated) > 5 * (error + left_over)) >= 4  # the test can tell
 
 
 def test_derivatives_by_the_metric_are_differences():

@@ -82,6 +82,7 @@ def learning_rates(net: MLP, *, mean_square: float = 1.0, Theta: float = 1.0) ->
 
 
 def _positive(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    if not 0 < number < math.inf:
         raise InputError(f"`{name}` must be a positive number, but got {value!r}")
-    return float(value)
+    return number
