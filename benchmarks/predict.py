@@ -1,7 +1,7 @@
 """How long `fw.predict` takes: infinite width by training inputs, first order by inputs in all. CPU seconds.
 
-    python benchmarks/predict.py                 # the table
-    python benchmarks/predict.py --train 5000    # one row
+python benchmarks/predict.py                 # the table
+python benchmarks/predict.py --train 5000    # one row
 """
 
 import argparse

@@ -1,7 +1,7 @@
 from finitewidth.criticality.critical import Criticality, critical
+from finitewidth.criticality.equivalence import LearningRates, learning_rates
 from finitewidth.criticality.fixed_point import FixedPoint, fixed_point
 from finitewidth.criticality.initialisation import CriticalChoice, Initialisation, critical_choice, initialisation
-from finitewidth.criticality.learning_rates import LearningRates, learning_rates
 from finitewidth.criticality.nearest import NearestChoice
 from finitewidth.criticality.phase import PhaseDiagram, critical_line, phase_diagram
 from finitewidth.criticality.point import CriticalPoint
