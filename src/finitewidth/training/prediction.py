@@ -72,7 +72,7 @@ def predict(
     if tensors is not None:
         if isinstance(algorithm, Bayes):
             first, evidence_shift = posterior_corrections(kernels, problem.targets, algorithm.noise, tensors)
-        else:
+        elif isinstance(algorithm, GradientFlow | GradientDescent):
             first = corrections(algorithm, kernels, problem.targets, tensors)
         notes = (*notes, *filter(None, [tensors.attrs["notes"]]))
     n = net.widths[-1] if net.widths else 1

@@ -103,7 +103,7 @@ class Prediction:
                 TrustWarning,
                 stacklevel=2,
             )
-        return variance.clip(min=0.0) ** 0.5
+        return labelled(np.sqrt(np.maximum(variance.values, 0.0)))
 
     @property
     def evidence(self) -> float | None:
