@@ -47,7 +47,7 @@ def test_public_functions_win_over_modules_of_the_same_name(first):
 import types, sys
 for name in fw.__all__:
     value = getattr(fw, name)
-    assert isinstance(value, types.ModuleType) == (name in ("activations", "initializers", "observables")), name
+    assert isinstance(value, types.ModuleType) == (name in ("activations", "initializers", "observables", "sklearn")), name
 assert isinstance(sys.modules["finitewidth.flow"], types.ModuleType)
 from finitewidth.flow import flow
 assert flow is fw.flow

@@ -21,6 +21,7 @@ from finitewidth._version import __version__
 if TYPE_CHECKING:
     from finitewidth import activations as activations
     from finitewidth import initializers as initializers
+    from finitewidth import sklearn as sklearn
     from finitewidth import torch as torch
     from finitewidth.activations import Activation as Activation
     from finitewidth.algorithms import Adam as Adam
@@ -83,7 +84,7 @@ _HOME = {
     "inspect": "finitewidth.frontends.jax.inspection",
     "InputError": "finitewidth.errors",
 }
-_PUBLIC_MODULES = ("activations", "initializers", "observables")
+_PUBLIC_MODULES = ("activations", "initializers", "observables", "sklearn")
 # Front ends, reached as `fw.torch`; not in `__all__`, so that `import *` does not ask for PyTorch.
 _FRONT_ENDS = ("torch",)
 
