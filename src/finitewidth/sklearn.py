@@ -1,4 +1,4 @@
-"""Estimators for scikit-learn: `FiniteWidthRegressor` and `FiniteWidthClassifier` (they live in `frontends/sklearn/`)."""
+"""Estimators for scikit-learn, under the name by which they are asked for."""
 
 from finitewidth.frontends.sklearn import FiniteWidthClassifier, FiniteWidthRegressor
 

@@ -1,7 +1,8 @@
 r"""What regressor and classifier share: from scikit-learn's parameters and data to a network, and on to `fw.predict`.
 
-The network sees the features as they are, and with `intercept` one more that is 1 everywhere. Its critical initialisation
-brings the training inputs to the kernel K* (K = 1 where any K will do): C_W of the first layer is (K* − C_b)/⟨|x|²/n_0⟩.
+The network sees the features as they are, and with `intercept` one more that is 1 everywhere. Its critical
+initialisation brings the training inputs to the kernel K* (K = 1 where any K will do): C_W of the first layer is
+(K* − C_b)/⟨|x|²/n_0⟩.
 """
 
 import warnings
@@ -28,7 +29,8 @@ _ROWS = 2000  # test inputs at once: kernels are matrices
 
 @dataclass(frozen=True)
 class Chunk:
-    """What networks predict for some rows: means (rows, outputs) and covariances between outputs (rows, outputs, outputs)."""
+    """For some rows the mean of every output, (rows, outputs), and the covariance between outputs, (rows, outputs,
+    outputs)."""
 
     mean: np.ndarray
     covariance: np.ndarray
@@ -60,7 +62,7 @@ class FiniteWidthEstimator(BaseEstimator):
         return np.hstack([X, np.ones((len(X), 1))]) if self.intercept else X
 
     def _fit_network(self, X: np.ndarray, targets: np.ndarray) -> None:
-        """Sets `net_`, `algorithm_`, `order_`, `notes_` and, with Bayes, `log_evidence_`; targets of shape (N, outputs)."""
+        """Sets `net_`, `algorithm_`, `order_`, `notes_`, and `log_evidence_` with Bayes. Targets: (N, outputs)."""
         from finitewidth.algorithms import Bayes
 
         inputs = self._inputs(X)

@@ -2,7 +2,7 @@ r"""Hyperparameters by marginal likelihood: the C_b, C_W and noise under which t
 
     log p(y) = −½ Σ_i y_i (K + s)⁻¹ y_i − ½ n_L log det 2π(K + s)          (infinite width, PDLT §6.3)
 
-K = U κ Uᵀ makes the noise s a search in one dimension, without another factorisation: Σ_m [(u_m·y)²/(κ_m + s) + log(κ_m + s)].
+With K = U κ Uᵀ the noise s is searched without another factorisation: Σ_m [(u_m·y)²/(κ_m + s) + n_L log(κ_m + s)].
 What is left, C_b and C_W, is searched by Nelder and Mead's simplex.
 """
 

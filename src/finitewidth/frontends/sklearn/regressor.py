@@ -19,21 +19,22 @@ class FiniteWidthRegressor(RegressorMixin, MultiOutputMixin, FiniteWidthEstimato
 
     Parameters
         activation, depth, width, lambda_b, lambda_W: of the network, as in `fw.MLP`.
-        C_b, C_W: variance of biases, and of weights × fan-in; "critical" is `fw.critical`'s, with C_W of the first layer
-            such that the training inputs have the kernel K* on average (K = 1 where any K will do). A number is taken
-            as it is, so that the size of the features then matters.
+        C_b, C_W: variance of biases, and of weights × fan-in; "critical" is `fw.critical`'s, with C_W of the first
+            layer such that the training inputs have the kernel K* on average (K = 1 where any K will do). A number is
+            taken as it is, so that the size of the features then matters.
         algorithm: `None` for gradient flow to the end of training; `fw.GradientFlow(time)`, `fw.GradientDescent(step,
             steps)`, `fw.Momentum(…)`, `fw.Newton(…)`, `fw.Bayes(noise)`.
         noise: variance of the labels' noise for `fw.Bayes`, in place of its own (for searches over it).
-        regularisation: ρ ≥ 0, a pull back to the initial parameters; the mean ends at Θ_XT (Θ_TT + ρ)⁻¹ y. Not for Bayes.
+        regularisation: ρ ≥ 0, a pull back to the initial parameters: the mean ends at Θ_XT (Θ_TT + ρ)⁻¹ y. Not for
+            Bayes.
         order: 0 for infinite width, 1 for the correction in 1/n; "auto" is 1 where activation is smooth and training
             inputs are fewer than 16, else 0. `order_` says which it was.
         intercept: whether the network sees a constant feature 1 beside the others, whose weights are the biases of its
-            first layer. Without it and with C_b = 0, an input of zero cannot be told from no input at all, and is refused.
+            first layer. Without it, inputs that are zero are refused.
         normalize_y: whether targets are brought to mean 0 and variance 1 for the network, and its answers back. It is
             drawn with mean 0 and a variance of order one, so this is what units of y should not matter for.
-        tune: "evidence" chooses C_b, C_W and noise by the evidence (marginal likelihood) of `fw.Bayes` at infinite width.
-            For cross-validation there is scikit-learn's `GridSearchCV`.
+        tune: "evidence" chooses C_b, C_W and noise by the evidence (marginal likelihood) of `fw.Bayes` at infinite
+            width. For cross-validation there is scikit-learn's `GridSearchCV`.
 
     Features are not rescaled: bring them to order one each, with `StandardScaler` in a `Pipeline`.
 
