@@ -1,4 +1,4 @@
-"""The command line: `finitewidth report | critical | flow | verify | phase | activations | inspect | ensemble`.
+"""The command line: `finitewidth report | critical | flow | predict | verify | phase | activations | inspect | ensemble`.
 
 JAX and all that computes is imported by a command when it runs, never by `--help`. Bad input ends in exit code 2 and
 one line on standard error; Ctrl-C in 130.
@@ -22,6 +22,7 @@ from finitewidth._version import __version__
 from finitewidth.errors import InputError
 from finitewidth.frontends.ensemble_commands import ensemble
 from finitewidth.frontends.options import AsJson, NetworkOptions, VerifiedNetwork, numbers, option, whole, wholes
+from finitewidth.frontends.predict_command import EPILOGUE, HELP, predict
 from finitewidth.frontends.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ app = App(
 )
 app.register_install_completion_command(add_to_startup=False)
 app.command(ensemble)
+app.command(predict, help=HELP, help_epilogue=EPILOGUE)
 
 
 @app.command(

@@ -6,7 +6,7 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from finitewidth.report.text import plain_table
+from finitewidth.report.text import plain_table, width_in_words
 from finitewidth.report.words import layers, number, spread
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from finitewidth.compare import RunComparison, Verification
     from finitewidth.criticality import Criticality, PhaseDiagram
     from finitewidth.experiments.runs import Run
+    from finitewidth.frontends.prediction import FilePrediction
 
 
 def critical_table(found: "Criticality") -> RenderableType:
@@ -223,3 +224,41 @@ def activation_table(rows: list[dict[str, Any]]) -> RenderableType:
     return Group(
         table, "", Text(f"{len(rows)} activations. Parameters go in parentheses: leaky_relu(0.1).", style="dim")
     )
+
+
+_ROWS_SHOWN = 12
+
+
+def prediction_table(found: "FilePrediction") -> RenderableType:
+    """The first rows, what they were computed with, and how far from the target they are where it is known."""
+    net, known = found.net, found.test.target
+    head = (
+        f"{net.activation.name}, depth {net.depth}, width {width_in_words(net.widths)}, "
+        f"C_b = {layers(net.per_layer('C_b'))}, C_W = {layers(net.per_layer('C_W'))}, "
+        f"λ_b = {layers(net.per_layer('lambda_b'))}, λ_W = {layers(net.per_layer('lambda_W'))}"
+    )
+    features = f"{len(found.names)} features" if len(found.names) > 1 else "one feature"
+    how = f"{found.algorithm!r}; {len(found.train.features)} rows to learn from, {features}."
+    columns = ["row", found.target] if known is not None else ["row"]
+    columns += ["mean ± std", "infinite width"] if found.order else ["mean ± std"]
+    columns += ["real networks"] if found.networks is not None else []
+    table = plain_table(*columns)
+    for i in range(min(len(found.infinite.mean), _ROWS_SHOWN)):
+        cells = [str(i)] + ([number(float(known[i]), 4)] if known is not None else [])
+        cells += [_with_bar(found.finite.mean[i], found.finite.std[i])]
+        cells += [_with_bar(found.infinite.mean[i], found.infinite.std[i])] if found.order else []
+        cells += ["  ".join(number(float(z), 3) for z in found.networks[:4, i])] if found.networks is not None else []
+        table.add_row(*cells)
+    parts: list[RenderableType] = [Text(head, style="bold"), Text(how, style="dim"), "", table, ""]
+    more = len(found.infinite.mean) - _ROWS_SHOWN
+    if more > 0:
+        parts.append(Text(f"… and {more} more rows.", style="dim"))
+    error = found.rms_error(found.finite)
+    if error is not None:
+        beside = f" ({number(found.rms_error(found.infinite), 4)} at infinite width)" if found.order else ""
+        parts.append(Text(f"Root mean square of mean − {found.target}: {number(error, 4)}{beside}."))
+    return Group(*parts, *(Text(f"Note: {note}.") for note in found.notes))
+
+
+def _with_bar(mean: float, std: float) -> str:
+    return f"{number(float(mean), 4)} ± {number(float(std), 2)}"

@@ -6,6 +6,6 @@ from finitewidth.sklearn import FiniteWidthClassifier, FiniteWidthRegressor
 
 
 # `check_array_api_input` skips itself unless SCIPY_ARRAY_API=1 is set before SciPy is imported; it passes then.
-@parametrize_with_checks([FiniteWidthRegressor(order=0), FiniteWidthClassifier(order=0)])
+@parametrize_with_checks([FiniteWidthRegressor(), FiniteWidthClassifier()])
 def test_infinite_width(estimator, check):
     check(estimator)

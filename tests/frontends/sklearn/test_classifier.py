@@ -22,7 +22,7 @@ def predicted(model, targets):
 
 def test_probabilities_are_shares_of_the_networks_that_predict_describes():
     label = np.digitize(X[:, 0] + X[:, 1], [-0.5, 0.5])
-    model = FiniteWidthClassifier("relu", algorithm=fw.GradientFlow(time=3.0), order=0).fit(X, label)
+    model = FiniteWidthClassifier("relu", algorithm=fw.GradientFlow(time=3.0)).fit(X, label)
     p, draws = predicted(model, np.eye(3)[label] - 1 / 3), 50_000
     z = p.mean.values[:, :, None] + p.std.values[:, :, None] * RNG.standard_normal((40, 3, draws))
     share = np.stack([np.mean(z.argmax(1) == k, axis=1) for k in range(3)], axis=1)
@@ -35,7 +35,7 @@ def test_probabilities_are_shares_of_the_networks_that_predict_describes():
 
 def test_two_classes_in_closed_form():
     label = np.where(X[:, 0] > 0, "right", "left")
-    model = FiniteWidthClassifier("relu", algorithm=fw.Bayes(0.2), order=0).fit(X, label)
+    model = FiniteWidthClassifier("relu", algorithm=fw.Bayes(0.2)).fit(X, label)
     p = predicted(model, np.column_stack([label == "left", label == "right"]) - 0.5)
     difference = p.mean.values[:, 1] - p.mean.values[:, 0]
     expected = norm.cdf(difference / np.sqrt(2 * p.variance.values[:, 0]))
@@ -45,13 +45,13 @@ def test_two_classes_in_closed_form():
 
 def test_training_to_the_end_meets_every_label():
     label = RNG.integers(0, 4, 24)
-    model = FiniteWidthClassifier("relu", order=0).fit(X, label)
+    model = FiniteWidthClassifier("relu").fit(X, label)
     np.testing.assert_array_equal(model.predict(X), label)
     np.testing.assert_allclose(model.predict_proba(X).max(1), 1.0, atol=1e-6)
 
 
 def test_one_class_is_always_chosen():
-    model = FiniteWidthClassifier("relu", order=0).fit(X, np.full(24, 7))
+    model = FiniteWidthClassifier("relu").fit(X, np.full(24, 7))
     assert np.all(model.predict(X_NEW) == 7)
     np.testing.assert_array_equal(model.predict_proba(X_NEW), np.ones((40, 1)))
 
@@ -64,4 +64,4 @@ def test_iris():
 
 def test_numbers_that_are_no_labels_are_refused():
     with pytest.raises(ValueError, match="Unknown label type"):
-        FiniteWidthClassifier(order=0).fit(X, X[:, 0])
+        FiniteWidthClassifier().fit(X, X[:, 0])

@@ -44,6 +44,6 @@ def test_labels_drawn_from_a_prior_lead_back_to_it():
 
 def test_tuning_is_never_worse_than_the_start():
     y = RNG.standard_normal(40)
-    start = FiniteWidthRegressor("relu", algorithm=fw.Bayes(0.5), order=0).fit(X, y)
-    tuned = FiniteWidthRegressor("relu", algorithm=fw.Bayes(0.5), tune="evidence", order=0).fit(X, y)
+    start = FiniteWidthRegressor("relu", algorithm=fw.Bayes(0.5)).fit(X, y)
+    tuned = FiniteWidthRegressor("relu", algorithm=fw.Bayes(0.5), tune="evidence").fit(X, y)
     assert tuned.log_evidence_ >= start.log_evidence_

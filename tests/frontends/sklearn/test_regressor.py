@@ -78,7 +78,7 @@ def test_regularisation_and_noise_are_handed_on():
 
 
 def test_intercept_is_a_constant_feature_and_critical_reaches_the_fixed_point():
-    model = FiniteWidthRegressor("gelu", order=0).fit(X, Y)
+    model = FiniteWidthRegressor("gelu").fit(X, Y)
     np.testing.assert_array_equal(model.network_inputs(X_NEW), np.column_stack([X_NEW, np.ones(12)]))
     assert model.net_.n_in == 4 and model.n_features_in_ == 3
     K = fw.flow(model.net_, model.network_inputs(X)).K.sel(layer=1)
@@ -86,16 +86,16 @@ def test_intercept_is_a_constant_feature_and_critical_reaches_the_fixed_point():
 
 
 def test_units_of_the_targets_do_not_matter():
-    mean, std = FiniteWidthRegressor("relu", order=0).fit(X, Y).predict(X_NEW, return_std=True)
-    shifted, wider = FiniteWidthRegressor("relu", order=0).fit(X, 1e3 * Y + 7e4).predict(X_NEW, return_std=True)
+    mean, std = FiniteWidthRegressor("relu").fit(X, Y).predict(X_NEW, return_std=True)
+    shifted, wider = FiniteWidthRegressor("relu").fit(X, 1e3 * Y + 7e4).predict(X_NEW, return_std=True)
     np.testing.assert_allclose(shifted, 1e3 * mean + 7e4, rtol=1e-9)
     np.testing.assert_allclose(wider, 1e3 * std, rtol=1e-9)
 
 
 def test_several_targets_are_several_outputs():
     both = np.column_stack([Y, -3 * Y + 1])
-    mean, std = FiniteWidthRegressor("relu", order=0).fit(X, both).predict(X_NEW, return_std=True)
-    alone, alone_std = FiniteWidthRegressor("relu", order=0).fit(X, Y).predict(X_NEW, return_std=True)
+    mean, std = FiniteWidthRegressor("relu").fit(X, both).predict(X_NEW, return_std=True)
+    alone, alone_std = FiniteWidthRegressor("relu").fit(X, Y).predict(X_NEW, return_std=True)
     assert mean.shape == std.shape == (12, 2)
     np.testing.assert_allclose(mean, np.column_stack([alone, -3 * alone + 1]), rtol=1e-9)
     np.testing.assert_allclose(std, np.column_stack([alone_std, 3 * alone_std]), rtol=1e-9)
@@ -103,36 +103,36 @@ def test_several_targets_are_several_outputs():
 
 def test_rows_of_zeros():
     rows, labels = np.vstack([np.zeros((1, 3)), X]), np.append(0.5, Y)
-    model = FiniteWidthRegressor("relu", order=0).fit(rows, labels)
+    model = FiniteWidthRegressor("relu").fit(rows, labels)
     assert model.predict(np.zeros((1, 3)))[0] == pytest.approx(0.5, abs=1e-6)
     with pytest.raises(InputError, match="all zero in row 0"):
-        FiniteWidthRegressor("relu", intercept=False, order=0).fit(rows, labels)
+        FiniteWidthRegressor("relu", intercept=False).fit(rows, labels)
 
 
 def test_constant_features():
     extended, new = np.column_stack([X, np.full(30, 5.0)]), np.column_stack([X_NEW, np.full(12, 5.0)])
-    model = FiniteWidthRegressor("relu", order=0).fit(extended, Y)
+    model = FiniteWidthRegressor("relu").fit(extended, Y)
     assert np.all(np.isfinite(model.predict(new)))
     np.testing.assert_allclose(model.predict(extended), Y, atol=1e-8)
 
 
 def test_a_single_row_and_a_constant_target():
-    mean, std = FiniteWidthRegressor("relu", order=0).fit(X[:1], [2.5]).predict(X_NEW, return_std=True)
+    mean, std = FiniteWidthRegressor("relu").fit(X[:1], [2.5]).predict(X_NEW, return_std=True)
     np.testing.assert_allclose(mean, 2.5)
     assert np.all(std >= 0)
-    assert np.all(FiniteWidthRegressor("relu", order=0).fit(X, np.full(30, 4.0)).predict(X_NEW) == 4.0)
+    assert np.all(FiniteWidthRegressor("relu").fit(X, np.full(30, 4.0)).predict(X_NEW) == 4.0)
 
 
 def test_duplicates_with_other_labels_are_said():
     with pytest.warns(TrustWarning, match="duplicate"):
-        model = FiniteWidthRegressor("relu", order=0).fit(np.vstack([X, X[:1]]), np.append(Y, Y[0] + 1))
+        model = FiniteWidthRegressor("relu").fit(np.vstack([X, X[:1]]), np.append(Y, Y[0] + 1))
     assert "duplicate" in model.notes_[0]
     assert model.predict(X[:1])[0] == pytest.approx(Y[0] + 0.5, abs=1e-6)
 
 
 def test_labels_that_contradict_without_noise_are_refused_by_bayes():
     with pytest.raises(InputError, match="allow for noise"):
-        FiniteWidthRegressor("relu", algorithm=fw.Bayes(), order=0).fit(np.vstack([X, X]), np.append(Y, Y + 1))
+        FiniteWidthRegressor("relu", algorithm=fw.Bayes()).fit(np.vstack([X, X]), np.append(Y, Y + 1))
 
 
 def test_pipeline_and_grid_search_and_clone():
@@ -156,7 +156,7 @@ def test_algorithms_are_a_hyperparameter():
 
 def test_frames_keep_their_names():
     frame = load_diabetes(as_frame=True).data.iloc[:20]
-    model = FiniteWidthRegressor("relu", order=0).fit(frame, np.arange(20.0))
+    model = FiniteWidthRegressor("relu").fit(frame, np.arange(20.0))
     assert list(model.feature_names_in_) == list(frame.columns)
     with pytest.raises(ValueError, match="feature names should match"):
         model.predict(frame[frame.columns[::-1]])
@@ -169,7 +169,7 @@ def test_frames_keep_their_names():
         ({"C_W": -1.0}, "`C_W` must be a finite number"),
         ({"activation": "gelo"}, "did you mean 'gelu'"),
         ({"depth": 0}, "`depth` must be an integer ≥ 1"),
-        ({"order": 2}, "`order` must be 0, 1"),
+        ({"order": 2}, "`order` must be 0 (infinite width) or 1"),
         ({"noise": 0.1}, "`noise` is the variance of labels in Bayes' rule"),
         ({"tune": "evidence"}, "needs algorithm=fw.Bayes()"),
         ({"tune": "grid", "algorithm": fw.Bayes(0.1)}, "`tune` must be None"),

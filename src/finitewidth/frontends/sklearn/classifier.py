@@ -32,11 +32,11 @@ class FiniteWidthClassifier(ClassifierMixin, FiniteWidthEstimator):
 
     Attributes
         classes_: the labels, in the order of the columns of `predict_proba`.
-        net_, algorithm_, order_, log_evidence_, notes_, n_features_in_, feature_names_in_: as for
+        net_, algorithm_, log_evidence_, notes_, n_features_in_, feature_names_in_: as for
             `FiniteWidthRegressor`.
 
     >>> from finitewidth.sklearn import FiniteWidthClassifier
-    >>> model = FiniteWidthClassifier("relu", order=0).fit([[0.0, 1.0], [1.0, 0.0]], ["up", "right"])
+    >>> model = FiniteWidthClassifier("relu").fit([[0.0, 1.0], [1.0, 0.0]], ["up", "right"])
     >>> model.predict([[0.2, 1.0]]).tolist(), model.predict_proba([[1.0, 1.0]]).round(3).tolist()
     (['up'], [[0.5, 0.5]])
     """
@@ -54,7 +54,7 @@ class FiniteWidthClassifier(ClassifierMixin, FiniteWidthEstimator):
         algorithm: Any = None,
         noise: float | None = None,
         regularisation: float | None = None,
-        order: Any = "auto",
+        order: int = 0,
         intercept: bool = True,
         tune: str | None = None,
     ) -> None:

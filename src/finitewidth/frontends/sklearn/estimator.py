@@ -20,11 +20,10 @@ from finitewidth.errors import InputError, TrustWarning
 if TYPE_CHECKING:
     from finitewidth.algorithms import Algorithm
     from finitewidth.architecture import MLP
-    from finitewidth.training.prediction import Prediction
+    from finitewidth.training.result import Prediction
 
-FEW = 16
-"""Distinct inputs, training and test together, up to which `order="auto"` is first order."""
 _ROWS = 2000  # test inputs at once: kernels are matrices
+_ROWS_AT_ORDER_1 = 200
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class FiniteWidthEstimator(BaseEstimator):
         return np.hstack([X, np.ones((len(X), 1))]) if self.intercept else X
 
     def _fit_network(self, X: np.ndarray, targets: np.ndarray) -> None:
-        """Sets `net_`, `algorithm_`, `order_`, `notes_`, and `log_evidence_` with Bayes. Targets: (N, outputs)."""
+        """Sets `net_`, `algorithm_`, `notes_`, and `log_evidence_` with Bayes. Targets: (N, outputs)."""
         from finitewidth.algorithms import Bayes
 
         inputs = self._inputs(X)
@@ -70,7 +69,7 @@ class FiniteWidthEstimator(BaseEstimator):
         if self.tune is not None:
             net, algorithm = self._tuned(net, algorithm, inputs, targets)
         self.net_, self.algorithm_, self._train = net, algorithm, (inputs, targets)
-        self.order_ = self._order(len(np.unique(inputs, axis=0)))
+        self._asked_order = self._order()
         known = self._ask(inputs[:1], order=0)  # a step too large, labels without noise that contradict: said here
         self.notes_ = known.notes
         if isinstance(algorithm, Bayes):
@@ -138,12 +137,11 @@ class FiniteWidthEstimator(BaseEstimator):
             )
         return most_evident(net, inputs, targets, algorithm.noise)
 
-    def _order(self, training_inputs: int) -> int:
-        if isinstance(self.order, str) and self.order == "auto":
-            smooth = not self.net_.activation.kinks
-            return int(training_inputs < FEW and smooth)
+    def _order(self) -> int:
         if isinstance(self.order, bool) or not isinstance(self.order, Integral) or self.order not in (0, 1):
-            raise InputError(f'`order` must be 0, 1 or "auto", but got {self.order!r}')
+            raise InputError(
+                f"`order` must be 0 (infinite width) or 1 (first order in 1/n, for few inputs), but got {self.order!r}"
+            )
         return int(self.order)
 
     def _ask(self, inputs: np.ndarray, *, order: int | None = None) -> "Prediction":
@@ -154,7 +152,7 @@ class FiniteWidthEstimator(BaseEstimator):
             *self._train,
             inputs,
             algorithm=self.algorithm_,
-            order=self.order_ if order is None else order,
+            order=self._asked_order if order is None else order,
             regularisation=self.regularisation,
         )
 
@@ -162,12 +160,20 @@ class FiniteWidthEstimator(BaseEstimator):
         """Predictions for the rows of X, as many at a time as fit."""
         inputs = self.network_inputs(X)
         outputs = self._train[1].shape[1]
-        rows = _ROWS
-        if self.order_:
-            rows = max(1, FEW - len(np.unique(self._train[0], axis=0)))
+        rows = self._rows_at_once()
         for begin in range(0, len(inputs), rows):
-            found = self._ask(inputs[begin : begin + rows])
-            mean = found.mean.values
+            # the last ones are asked in the company of those before, so that no other size of problem is compiled
+            start = max(0, min(begin, len(inputs) - rows))
+            found = self._ask(inputs[start : begin + rows])
             variance = found.std.values**2  # never negative: warned of where first order would have it so
-            covariance = np.einsum("aiaj->aij", found.covariance.values) if self.order_ else np.zeros((1, 1, 1))
-            yield Chunk(mean, np.where(np.eye(outputs, dtype=bool), variance[:, :, None], covariance))
+            covariance = np.einsum("aiaj->aij", found.covariance.values) if self._asked_order else np.zeros((1, 1, 1))
+            covariance = np.where(np.eye(outputs, dtype=bool), variance[:, :, None], covariance)
+            yield Chunk(found.mean.values[begin - start :], covariance[begin - start :])
+
+    def _rows_at_once(self) -> int:
+        if self._asked_order == 0:
+            return _ROWS
+        from finitewidth.flow.first_order import MOST_INPUTS
+
+        free = MOST_INPUTS - len(np.unique(self._train[0], axis=0))
+        return free if free > 0 else _ROWS_AT_ORDER_1

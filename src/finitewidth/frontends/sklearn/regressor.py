@@ -27,8 +27,8 @@ class FiniteWidthRegressor(RegressorMixin, MultiOutputMixin, FiniteWidthEstimato
         noise: variance of the labels' noise for `fw.Bayes`, in place of its own (for searches over it).
         regularisation: ρ ≥ 0, a pull back to the initial parameters: the mean ends at Θ_XT (Θ_TT + ρ)⁻¹ y. Not for
             Bayes.
-        order: 0 for infinite width, 1 for the correction in 1/n; "auto" is 1 where activation is smooth and training
-            inputs are fewer than 16, else 0. `order_` says which it was.
+        order: 0 for infinite width, whose answer `width` does not enter; 1 with the correction in 1/n, at the cost of
+            minutes and for few inputs only (see `fw.predict`).
         intercept: whether the network sees a constant feature 1 beside the others, whose weights are the biases of its
             first layer. Without it, inputs that are zero are refused.
         normalize_y: whether targets are brought to mean 0 and variance 1 for the network, and its answers back. It is
@@ -39,7 +39,8 @@ class FiniteWidthRegressor(RegressorMixin, MultiOutputMixin, FiniteWidthEstimato
     Features are not rescaled: bring them to order one each, with `StandardScaler` in a `Pipeline`.
 
     Attributes
-        net_: the network, with C_b and C_W of every layer. algorithm_, order_: what was computed.
+        net_: the network, with C_b and C_W of every layer. algorithm_: with the noise that was given or found.
+        y_mean_, y_scale_: what `normalize_y` took off the targets and divided them by, shape (n_targets,).
         log_evidence_: log p(y) of the targets as the network sees them, with Bayes only.
         notes_: what must be known of the result, such as modes that duplicate inputs leave untrained.
         n_features_in_, feature_names_in_: as everywhere in scikit-learn.
@@ -47,7 +48,7 @@ class FiniteWidthRegressor(RegressorMixin, MultiOutputMixin, FiniteWidthEstimato
     >>> import numpy as np
     >>> from finitewidth.sklearn import FiniteWidthRegressor
     >>> X = np.linspace(-1, 1, 20)[:, None]
-    >>> model = FiniteWidthRegressor("relu", depth=3, order=0).fit(X, X.ravel() ** 2)
+    >>> model = FiniteWidthRegressor("relu", depth=3).fit(X, X.ravel() ** 2)
     >>> mean, std = model.predict([[0.5]], return_std=True)
     >>> bool(abs(mean[0] - 0.25) < 0.01), bool(std[0] < 0.02)
     (True, True)
@@ -66,7 +67,7 @@ class FiniteWidthRegressor(RegressorMixin, MultiOutputMixin, FiniteWidthEstimato
         algorithm: Any = None,
         noise: float | None = None,
         regularisation: float | None = None,
-        order: Any = "auto",
+        order: int = 0,
         intercept: bool = True,
         normalize_y: bool = True,
         tune: str | None = None,
@@ -98,13 +99,13 @@ class FiniteWidthRegressor(RegressorMixin, MultiOutputMixin, FiniteWidthEstimato
         X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, dtype=np.float64)
         targets = np.asarray(y, dtype=np.float64).reshape(len(X), -1)
         self._is_vector = np.ndim(y) == 1
-        self._centre, self._scale = np.zeros(targets.shape[1]), np.ones(targets.shape[1])
+        self.y_mean_, self.y_scale_ = np.zeros(targets.shape[1]), np.ones(targets.shape[1])
         if self.normalize_y:
-            self._centre = targets.mean(0)
+            self.y_mean_ = targets.mean(0)
             spread = targets.std(0)
             negligible = spread <= 10 * np.finfo(float).eps * np.abs(targets).max(0)
-            self._scale = np.where(negligible, 1.0, spread)
-        self._fit_network(X, (targets - self._centre) / self._scale)
+            self.y_scale_ = np.where(negligible, 1.0, spread)
+        self._fit_network(X, (targets - self.y_mean_) / self.y_scale_)
         return self
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
@@ -118,10 +119,10 @@ class FiniteWidthRegressor(RegressorMixin, MultiOutputMixin, FiniteWidthEstimato
         for chunk in self._chunks(X):
             means.append(chunk.mean)
             variances.append(np.einsum("aii->ai", chunk.covariance))
-        mean = self._shaped(np.concatenate(means) * self._scale + self._centre)
+        mean = self._shaped(np.concatenate(means) * self.y_scale_ + self.y_mean_)
         if not return_std:
             return mean
-        return mean, self._shaped(np.sqrt(np.maximum(np.concatenate(variances), 0.0)) * self._scale)
+        return mean, self._shaped(np.sqrt(np.maximum(np.concatenate(variances), 0.0)) * self.y_scale_)
 
     def _shaped(self, values: np.ndarray) -> np.ndarray:
         return values[:, 0] if self._is_vector else values
