@@ -56,9 +56,16 @@ def load_data(source: str | PathLike[str]) -> DataSet:
         raise InputError(
             f"`source` must be 'digits' or a path, but got {kind}; an array is passed as it is, not loaded"
         )
-    request = fspath(source)
-    if request == "digits":
+    if fspath(source) == "digits":
         return _digits()
+    table = load_table(source)
+    _check_norms(table.inputs, f"data file {fspath(source)!r}")
+    return table
+
+
+def load_table(source: str | PathLike[str]) -> DataSet:
+    """As `load_data` for a file, but rows may be zero: some columns are no components of the input, or are rescaled."""
+    request = fspath(source)
     path, member = _split_member(request)
     try:
         values, names = _read(path, member)
@@ -66,7 +73,7 @@ def load_data(source: str | PathLike[str]) -> DataSet:
         raise InputError(f"data file {str(path)!r} {fault}") from fault
     except OSError as error:
         raise InputError(f"data file {str(path)!r} cannot be read: {error.strerror or error}") from error
-    inputs = _checked(values, f"data file {request!r}", names)
+    inputs = _checked(values, f"data file {request!r}", names, norms=False)
     return DataSet(inputs, names or tuple(f"x{i}" for i in range(inputs.shape[1])), path.name)
 
 
@@ -88,7 +95,7 @@ def check_inputs(x: Any, name: str = "x") -> NDArray[np.float64]:
     return _checked(x, f"`{name}`")
 
 
-def _checked(x: Any, label: str, columns: Sequence[str] | None = None) -> NDArray[np.float64]:
+def _checked(x: Any, label: str, columns: Sequence[str] | None = None, *, norms: bool = True) -> NDArray[np.float64]:
     array = _as_float64(x, label)
     if array.ndim != 2:
         raise InputError(
@@ -98,7 +105,8 @@ def _checked(x: Any, label: str, columns: Sequence[str] | None = None) -> NDArra
     if 0 in array.shape:
         raise InputError(f"{label} is empty: its shape is {array.shape}; it needs at least one row and one column")
     _check_finite(array, label, columns)
-    _check_norms(array, label)
+    if norms:
+        _check_norms(array, label)
     return array
 
 

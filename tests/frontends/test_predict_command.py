@@ -1,4 +1,4 @@
-"""`finitewidth predict`: what it writes is what `fw.predict` says, real networks are near it, and bad input is one line."""
+"""`finitewidth predict`: what it writes is what `fw.predict` says; real networks are trained as told; bad input."""
 
 import csv
 import json
@@ -140,6 +140,13 @@ def test_files_that_do_not_fit(text, message, files, capsys):
     assert code == 2 and len(err) == 1 and message in err[0]
 
 
+def test_an_input_of_zero_is_one_like_others(files, tmp_path, capsys):
+    train, test, _ = files(1)
+    Path(test).write_text("u0\n0\n1\n")
+    code, out, err = run(["predict", train, test, "--target", "y", *CHEAP, "--out", tmp_path / "out"], capsys)
+    assert code == 0 and err == [] and "mean ± std" in out
+
+
 def test_columns_are_matched_by_name(files):
     train, test, (_, two) = files(3)
     names, _, table = read_tables(train, test, "y")
@@ -157,9 +164,10 @@ def linear_problem():
     "algorithm", [fw.GradientDescent(0.1, 17), fw.Momentum(0.05, 12, 0.8), fw.GradientFlow(time=1.3)]
 )
 def test_real_networks_are_trained_as_told(algorithm):
-    """Of linear networks z(t) − z(0) is minus the gain times the residual at the start: the ones of step zero tell it."""
+    """Of linear networks z(t) − z(0) is minus the gain times the residual at the start, which no step at all shows."""
     net, x, y, new = linear_problem()
-    steps = steps_of(algorithm, largest_rate=3.0)
+    Theta = 0.7 + 1.1 * x @ x.T / 2
+    steps = steps_of(algorithm, largest_rate=float(np.linalg.eigvalsh(Theta)[-1]))
     assert steps is not None
     after = trained_networks(net, x, y, np.vstack([x, new]), steps=steps, networks=5, seed=1)
     none = steps_of(fw.GradientDescent(0.1, 0), 3.0)

@@ -14,7 +14,7 @@ import numpy as np
 
 from finitewidth.algorithms import Algorithm
 from finitewidth.architecture import MLP
-from finitewidth.data import DataSet, load_data
+from finitewidth.data import DataSet, load_table
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.flow.first_order import MOST_INPUTS
 from finitewidth.frontends.real_networks import steps_of, trained_networks
@@ -77,7 +77,7 @@ def read_tables(train: str, test: str, target: str) -> tuple[tuple[str, ...], Ta
     Raises
         InputError: for files that cannot be read, a target that is no column, or columns that differ.
     """
-    first, second = load_data(train), load_data(test)
+    first, second = load_table(train), load_table(test)
     if target not in first.names:
         raise InputError(f"`--target` {target!r} is no column of {train!r}; it has {', '.join(first.names)}")
     names = tuple(name for name in first.names if name != target)

@@ -18,7 +18,7 @@ from finitewidth.experiments.networks import Parameters, draw, learning_rates, p
 from finitewidth.precision import in_float64
 
 MOST_STEPS = 100_000
-_FLOW_STEP = 0.5  # in units of 1/λ_max: the fastest mode is then followed to 2e-4 a step, all others to more
+_FLOW_STEP = 0.25  # in units of 1/λ_max: a step is right to 1e-5 for the fastest mode, and to more for others
 
 
 @dataclass(frozen=True)
