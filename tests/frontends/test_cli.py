@@ -44,7 +44,7 @@ def strict(text: str) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("command", [[], ["report"], ["critical"], ["flow"], ["phase"], ["activations"]])
+@pytest.mark.parametrize("command", [[], ["report"], ["critical"], ["flow"], ["phase"], ["activations"], ["predict"]])
 def test_help_imports_nothing_that_computes(command: list[str]) -> None:
     code = (
         "import sys\nfrom finitewidth.frontends.cli import main\n"
