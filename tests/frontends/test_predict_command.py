@@ -10,7 +10,7 @@ import pytest
 
 import finitewidth as fw
 from finitewidth.frontends.cli import main
-from finitewidth.frontends.prediction import read_tables
+from finitewidth.frontends.prediction import Answer, not_small, read_tables
 from finitewidth.frontends.real_networks import steps_of, trained_networks
 
 RNG = np.random.default_rng(8)
@@ -145,6 +145,13 @@ def test_an_input_of_zero_is_one_like_others(files, tmp_path, capsys):
     Path(test).write_text("u0\n0\n1\n")
     code, out, err = run(["predict", train, test, "--target", "y", *CHEAP, "--out", tmp_path / "out"], capsys)
     assert code == 0 and err == [] and "mean ± std" in out
+
+
+def test_a_correction_that_is_none_is_said():
+    infinite = Answer(np.zeros(4), np.ones(4))
+    assert not_small(Answer(np.full(4, 0.8), np.ones(4)), infinite, 2.0) == ""
+    assert "by 0.6 standard deviations" in not_small(Answer(np.full(4, 1.2), np.ones(4)), infinite, 2.0)
+    assert "makes 2 variances negative" in not_small(Answer(np.zeros(4), np.array([0, 1, 0, 1])), infinite, 2.0)
 
 
 def test_columns_are_matched_by_name(files):

@@ -136,6 +136,9 @@ def predict_tables(
             progress("first order in 1/n")
             first_order = FiniteWidthRegressor(**model.get_params()).set_params(order=1).fit(x, train.target)
             finite = Answer(*first_order.predict(asked, return_std=True))
+            if doubt := not_small(finite, infinite, float(model.y_scale_[0])):
+                order, finite = (order, finite) if request.order else (0, infinite)
+                notes += (doubt if request.order else f"infinite width, since {doubt}",)
         if request.networks:
             progress("training real networks")
             every = asked if grid_asked is None else np.concatenate([asked, grid_asked])
@@ -155,6 +158,23 @@ def _fitted(request: Request, x: np.ndarray, target: np.ndarray | None) -> Finit
         warnings.simplefilter("ignore", TrustWarning)  # of an algorithm that nobody asked for: this finds the network
         model.fit(x, target)
     return model.set_params(algorithm=request.algorithm(largest_rate(model, x))).fit(x, target)
+
+
+def not_small(finite: Answer, infinite: Answer, unit: float) -> str:
+    """Why first order is no correction but something else, or "" where it is one.
+
+    Where modes of Θ are slow, the 1/n in which one expands is Var ΔH/λ² of the slowest of them, and r = Σ 1/n_ℓ can be
+    small all the same: half the targets' standard deviation, as rms over the rows, is called too much here.
+    """
+    shift = float(np.sqrt(np.mean((finite.mean - infinite.mean) ** 2)))
+    lost = int(np.sum((finite.std == 0) & (infinite.std > 0)))
+    if shift <= 0.5 * unit and not lost:
+        return ""
+    negative = f", and makes {lost} variances negative" if lost else ""
+    return (
+        f"first order in 1/n is not small here: it moves the mean by {shift / unit:.2g} standard deviations of the "
+        f"targets (rms){negative}; shorter training, a larger width or more different inputs bring it into its own"
+    )
 
 
 def _units(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
