@@ -45,9 +45,10 @@ def test_every_public_name_is_there_and_listed(name):
 def test_public_functions_win_over_modules_of_the_same_name(first):
     check = """
 import types, sys
+modules = {"activations", "initializers", "observables", "sklearn"}
 for name in fw.__all__:
     value = getattr(fw, name)
-    assert isinstance(value, types.ModuleType) == (name in ("activations", "initializers", "observables", "sklearn")), name
+    assert isinstance(value, types.ModuleType) == (name in modules), name
 assert isinstance(sys.modules["finitewidth.flow"], types.ModuleType)
 from finitewidth.flow import flow
 assert flow is fw.flow

@@ -1,4 +1,4 @@
-"""The command line: `finitewidth report | critical | flow | predict | verify | phase | activations | inspect | ensemble`.
+"""The command line, `finitewidth COMMAND`: one function a command, tables or JSON on standard output.
 
 JAX and all that computes is imported by a command when it runs, never by `--help`. Bad input ends in exit code 2 and
 one line on standard error; Ctrl-C in 130.
