@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
+from finitewidth.errors import TrustWarning
 from finitewidth.training.slots import IN_TRAINING_ORDER, in_training_order
 from finitewidth.training.time_kernels import simplex_integral, simplex_sum
 from tests.references.combined_index import trained_moments
@@ -200,3 +201,13 @@ def test_what_first_order_does_not_have_is_refused():
 def test_kinks_are_named():
     p = fw.predict(network("relu", 3, 1), X[:2], Y[:, :1], X[2:])
     assert any("kink" in note for note in p.notes)
+
+
+def test_terms_larger_than_the_targets_are_warned_of() -> None:
+    """A slow mode trained for long: terms cancel in the sum, and what order 1/n² then adds is not r times it."""
+    x = np.stack([[-1.2, -0.5, 0.1, 0.6, 1.3], np.ones(5)], axis=1)
+    net = fw.MLP("tanh", depth=3, width=24, C_W=1.0)
+    with pytest.warns(TrustWarning, match="not small at `width` 24"):
+        p = fw.predict(net, x, [-0.8, -0.3, 0.5, 0.2, 1.0], [[0.9, 1.0]], algorithm=fw.GradientDescent(0.08, 1000))
+    size = sum(np.abs(each.values) for each in p.terms.values()).item() / 24
+    assert p.error["truncation"].item() > size > 1.0

@@ -9,7 +9,7 @@ import xarray as xr
 
 from finitewidth.algorithms import Adam, Algorithm, Bayes, GradientDescent, GradientFlow, Sgd
 from finitewidth.architecture import MLP
-from finitewidth.errors import InputError
+from finitewidth.errors import InputError, TrustWarning
 from finitewidth.flow import flow
 from finitewidth.flow.first_order import MOST_INPUTS
 from finitewidth.precision import in_float64
@@ -81,7 +81,7 @@ def predict(
         {
             "mean": infinite.mean_error + first.mean_error / n,
             "variance": infinite.variance_error + first.variance_error / n,
-            "truncation": net.depth_to_width / n * np.abs(sum(first.mean.values(), np.zeros_like(infinite.mean))),
+            "truncation": _truncation(net, problem.targets, first, infinite.mean),
         }
     )
     return Prediction(
@@ -96,6 +96,24 @@ def predict(
         notes,
         _infinite=infinite.covariance,
     )
+
+
+def _truncation(net: MLP, targets: np.ndarray, first: Corrections, mean: np.ndarray) -> np.ndarray:
+    """What order 1/n² may add to the mean: r T + T²/y, T the sizes of terms, which may cancel, y of the targets.
+
+    1/n is multiplied by Var ΔH/λ² of the slowest mode that matters, which can be large where r is small.
+    """
+    n = net.widths[-1] if net.widths else 1
+    size = sum((np.abs(each) for each in first.mean.values()), np.zeros_like(mean)) / n
+    unit = float(np.sqrt(np.mean(targets**2)))
+    if (typical := float(np.sqrt(np.mean(size**2)))) > unit > 0:
+        warnings.warn(
+            f"first order in 1/n is not small at `width` {n}: its terms are {typical / unit:.2g} times the targets "
+            "(rms), whatever is left of them when they cancel; train for a shorter time, or take a wider network",
+            TrustWarning,
+            stacklevel=4,
+        )
+    return net.depth_to_width * size + (size**2 / unit if unit else 0.0)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ class Prediction:
         log_evidence: of `Bayes`, log p(y) at infinite width plus its correction at this width; else None.
         order: 0 or 1. n: the width of the layer before the output. r: Σ 1/n_ℓ over hidden layers.
         error: numerical errors of `mean` and `variance` (sample, output), and `truncation`, the size that the terms of
-            order 1/n² dropped from `mean` may have: that of first order times r.
+            order 1/n² dropped from `mean` may have: r T + T²/y, with T the sizes of the terms of first order added
+            up, and y that of the targets (rms). A rule of thumb, not a bound.
         notes: what a reader must know: modes that are not trained, terms that are left out.
     """
 
