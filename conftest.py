@@ -1,6 +1,8 @@
 """Every example that a reader sees is run: those of the README, of the docs and of docstrings."""
 
+import os
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -9,6 +11,10 @@ from sybil.document import PythonDocStringDocument
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from sybil.parsers.rest import DocTestParser
 from sybil.parsers.rest import SkipParser as DocstringSkipParser
+
+# What one test process compiles, the others load, and the next run of the tests too.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent / ".pytest_cache" / "programs"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 # JAX compiles inside the first example of a property: time per example says nothing. A failure prints how to repeat it.
 settings.register_profile("finitewidth", deadline=None, print_blob=True)

@@ -285,7 +285,7 @@ def test_nearly_collinear_inputs(bias: float, tiny: float) -> None:
     np.testing.assert_allclose(fw.flow(fw.MLP("sign", depth=2, C_b=bias), X).K[1, 0, 1], sign, rtol=2e-15)
 
 
-@pytest.mark.parametrize("name", ["relu", "tanh", "hardtanh"])
+@pytest.mark.parametrize("name", ["relu", "tanh", pytest.param("hardtanh", marks=pytest.mark.slow)])
 def test_many_inputs_are_pairs_of_inputs(name: str) -> None:
     """130 inputs take two tiles with padding; each pair alone takes one."""
     x = np.random.default_rng(0).uniform(-1, 1, size=(130, 5)) * np.linspace(0.8, 1.6, 130)[:, None]

@@ -33,7 +33,10 @@ def test_road(activation: fw.Activation, K: float, road: type) -> None:
         assert type(pair_map(activation, kernels, moments, [np.arange(8)])) is road
 
 
-@pytest.mark.parametrize("name", ["relu", "erf", "gelu", "sin", "cos", "hardtanh"])
+@pytest.mark.parametrize(
+    "name",
+    ["relu", "erf", "hardtanh", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gelu", "sin", "cos"))],
+)
 def test_roads_agree_within_their_errors(name: str) -> None:
     """Through three layers: the known activation, and the same function of which little is known."""
     rng = np.random.default_rng(11)

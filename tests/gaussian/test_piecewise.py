@@ -85,7 +85,7 @@ def test_distance_from_the_collinear_pair(name: str, s: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["relu6", *(pytest.param(name, marks=pytest.mark.slow) for name in ("hardtanh", "hardswish"))]
+    "name", [pytest.param(name, marks=pytest.mark.slow) for name in ("relu6", "hardtanh", "hardswish")]
 )
 def test_price(name: str) -> None:
     """∂⟨σσ⟩/∂ρ = √(ab)⟨σ'σ'⟩: two outputs of one form, by automatic differentiation."""

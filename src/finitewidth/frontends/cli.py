@@ -24,6 +24,7 @@ from finitewidth.frontends.ensemble_commands import ensemble
 from finitewidth.frontends.options import AsJson, NetworkOptions, VerifiedNetwork, numbers, option, whole, wholes
 from finitewidth.frontends.predict_command import EPILOGUE, HELP, predict
 from finitewidth.frontends.progress import ProgressLine
+from finitewidth.programs import keep_compiled_programs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -348,6 +349,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for bad input, 130 for Ctrl-C."""
     global _given
     _given = list(sys.argv[1:] if arguments is None else arguments)
+    if not {"--help", "-h", "--version"}.intersection(_given):
+        keep_compiled_programs()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure") and (stream.encoding or "").lower().replace("-", "") != "utf8":
             stream.reconfigure(errors="replace")  # an old terminal shows ? for a Greek letter, and goes on

@@ -1,16 +1,14 @@
 """What a worker in another process does: it is told once what the experiment is, then given chunks."""
 
 import hashlib
-import os
 import pickle
-import platform
-from pathlib import Path
 
 from finitewidth.errors import InputError
 from finitewidth.experiments.accumulation import accumulated
 from finitewidth.experiments.chunks import Chunk
 from finitewidth.experiments.experiment import Experiment
 from finitewidth.experiments.statistics import Batch
+from finitewidth.programs import keep_compiled_programs
 
 _experiments: dict[str, Experiment] = {}
 
@@ -62,32 +60,3 @@ def taught(experiment: bytes, chunk: Chunk) -> list[Batch]:
     """The sums of a chunk of an experiment that may not be known yet."""
     learn(experiment)
     return work(name_of(experiment), chunk)
-
-
-def keep_compiled_programs() -> None:
-    """Programs that one worker has compiled, others and later ones load: JAX's persistent compilation cache.
-
-    Only in workers, which are ours; where the user has set a folder, that one stays. Programs are for one kind of
-    processor, so that machines with one home folder do not share them.
-    """
-    import jax
-
-    if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
-        return
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "finitewidth" / "programs" / f"{platform.machine()}-{_processor()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return  # no home to write to: every worker compiles for itself
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        words = next(line for line in lines if line.startswith("flags"))
-    except (OSError, StopIteration):
-        words = platform.processor() or platform.node()
-    return hashlib.sha256(words.encode()).hexdigest()[:12]
