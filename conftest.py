@@ -21,9 +21,8 @@ settings.register_profile("finitewidth", deadline=None, print_blob=True)
 settings.load_profile("finitewidth")
 
 # PyTorch and Equinox are optional: without them, the pages about them are not examples that can be run.
-ABSENT = [
-    page for page, module in (("docs/pytorch.md", "torch"), ("docs/jax.md", "equinox")) if find_spec(module) is None
-]
+NEEDED = {"docs/pytorch.md": "torch", "docs/inspect.md": "torch", "docs/jax.md": "equinox"}
+ABSENT = [page for page, module in NEEDED.items() if find_spec(module) is None]
 pages = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()], patterns=["*.md", "docs/**/*.md"], excludes=ABSENT)
 docstrings = Sybil(
     parsers=[DocTestParser(), DocstringSkipParser()],
