@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -287,7 +286,9 @@ def test_ctrl_c_ends_in_130() -> None:
     running = subprocess.Popen(
         [sys.executable, "-m", "finitewidth", "report"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    time.sleep(1.0)
+    assert (
+        running.stderr is not None and "loading" in running.stderr.readline()
+    )  # it has begun, however busy the machine
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130 and "Traceback" not in err and err.endswith("finitewidth: stopped\n")
