@@ -17,7 +17,8 @@ import numpy as np
 from sklearn.datasets import load_diabetes
 
 import finitewidth as fw
-from finitewidth.frontends.real_networks import Steps, trained_networks
+from finitewidth.experiments.courses import course
+from finitewidth.experiments.trained_outputs import trained_outputs
 from finitewidth.sklearn import FiniteWidthRegressor
 
 TRAIN = 100
@@ -55,8 +56,8 @@ def compare(
     Theta = fw.flow(net, inputs, tensors="", layers="last").Theta.values[0]
     algorithm = fw.GradientDescent(1 / float(np.linalg.eigvalsh(Theta)[-1]), options.steps)
     began = time.process_time()
-    steps = Steps(algorithm.step, options.steps)
-    z = trained_networks(net, inputs, y[:, None], asked, steps=steps, networks=options.networks, seed=0)[:, :, 0]
+    plan = course(algorithm, inputs=len(inputs))
+    z = trained_outputs(net, inputs, y[:, None], asked, course=plan, networks=options.networks, seed=0)[:, -1, :, 0]
     spent = time.process_time() - began
     found = {"ensemble": z.mean(0), "ensemble std": z.std(0, ddof=1), "error": z.std(0, ddof=1) / len(z) ** 0.5}
     print(f"{activation}: {len(z)} networks in {spent:.0f} s of CPU; standard error {rms(found['error']):.4f}")

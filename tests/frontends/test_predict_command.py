@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 import finitewidth as fw
+from finitewidth.experiments.courses import course
+from finitewidth.experiments.trained_outputs import trained_outputs
 from finitewidth.frontends.cli import main
-from finitewidth.frontends.prediction import Answer, not_small, read_tables
-from finitewidth.frontends.real_networks import steps_of, trained_networks
+from finitewidth.frontends.prediction import Answer, is_short, not_small, read_tables
 
 RNG = np.random.default_rng(8)
 CHEAP = ("--activation", "relu", "--steps", "20", "--networks", "2", "--width", "8")
@@ -173,21 +174,18 @@ def linear_problem():
 def test_real_networks_are_trained_as_told(algorithm):
     """Of linear networks z(t) − z(0) is minus the gain times the residual at the start, which no step at all shows."""
     net, x, y, new = linear_problem()
-    Theta = 0.7 + 1.1 * x @ x.T / 2
-    steps = steps_of(algorithm, largest_rate=float(np.linalg.eigvalsh(Theta)[-1]))
-    assert steps is not None
-    after = trained_networks(net, x, y, np.vstack([x, new]), steps=steps, networks=5, seed=1)
-    none = steps_of(fw.GradientDescent(0.1, 0), 3.0)
-    assert none is not None
-    before = trained_networks(net, x, y, np.vstack([x, new]), steps=none, networks=5, seed=1)
+    after, before = (
+        trained_outputs(net, x, y, np.vstack([x, new]), course=course(each, inputs=2), networks=5, seed=1)[:, -1]
+        for each in (algorithm, fw.GradientDescent(0.1, 0))
+    )
     p = fw.predict(net, x, np.eye(2)[:, :1], np.vstack([x, new]), algorithm=algorithm, order=0)
     q = fw.predict(net, x, np.eye(2)[:, 1:], np.vstack([x, new]), algorithm=algorithm, order=0)
     gain = np.concatenate([p.mean.values, q.mean.values], axis=1)
     expected = before[..., 0] - (before[:, :2, 0] - y[:, 0]) @ gain.T
-    np.testing.assert_allclose(after[..., 0], expected, atol=1e-5 if steps.flows else 1e-12)
+    np.testing.assert_allclose(after[..., 0], expected, atol=1e-5 if isinstance(algorithm, fw.GradientFlow) else 1e-12)
 
 
 def test_what_is_not_carried_out_in_steps():
-    assert steps_of(fw.Bayes(0.1), 1.0) is None
-    assert steps_of(fw.GradientFlow(), 1.0) is None
-    assert steps_of(fw.GradientDescent(0.1), 1.0) is None
+    assert is_short(fw.GradientDescent(0.1, 100), 1.0) and is_short(fw.GradientFlow(3.0), 1.0)
+    for algorithm in (fw.Bayes(0.1), fw.GradientFlow(), fw.GradientFlow(1e6), fw.GradientDescent(0.1)):
+        assert not is_short(algorithm, 1.0)

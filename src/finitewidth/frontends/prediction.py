@@ -12,15 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.algorithms import Algorithm
+from finitewidth.algorithms import Algorithm, GradientDescent, GradientFlow, Momentum, Sgd
 from finitewidth.architecture import MLP
 from finitewidth.data import DataSet, load_table
 from finitewidth.errors import InputError, TrustWarning
+from finitewidth.experiments.courses import course
+from finitewidth.experiments.trained_outputs import trained_outputs
 from finitewidth.flow.first_order import MOST_INPUTS
-from finitewidth.frontends.real_networks import steps_of, trained_networks
 from finitewidth.frontends.sklearn.regressor import FiniteWidthRegressor
 
 _GRID = 200
+MOST_STEPS = 100_000  # of training, for a network to be shown
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def predict_tables(
             every = asked if grid_asked is None else np.concatenate([asked, grid_asked])
             outputs = _real(model, x, train.target, every, request)
             if outputs is None:
-                notes += (f"no real networks: {model.algorithm_!r} is not carried out in steps, or in too many",)
+                notes += (f"no real networks: {model.algorithm_!r} takes no steps, or too many, or diverges",)
             else:
                 networks, networks_grid = outputs[:, : len(asked)], outputs[:, len(asked) :]
     notes += tuple(dict.fromkeys(str(each.message) for each in caught if issubclass(each.category, TrustWarning)))
@@ -212,16 +214,25 @@ def _real(
 ) -> np.ndarray | None:
     """Outputs of real networks, (networks, N), in the units of the target."""
     assert target is not None
-    steps = steps_of(model.algorithm_, largest_rate(model, train))
-    if steps is None:
+    if not is_short(model.algorithm_, largest_rate(model, train)):
         return None
-    outputs = trained_networks(
+    outputs = trained_outputs(
         model.net_,
         model.network_inputs(train),
         (target[:, None] - model.y_mean_) / model.y_scale_,
         model.network_inputs(asked),
-        steps=steps,
+        course=course(model.algorithm_, inputs=len(train)),
         networks=request.networks,
         seed=request.seed,
-    )
-    return outputs[:, :, 0] * model.y_scale_[0] + model.y_mean_[0]
+    )[:, -1, :, 0]
+    return outputs * model.y_scale_[0] + model.y_mean_[0] if np.all(np.isfinite(outputs)) else None
+
+
+def is_short(algorithm: Algorithm, largest: float) -> bool:
+    """Whether networks can be trained while a person waits; `largest` is λ_max of Θ on the training inputs."""
+    match algorithm:
+        case GradientFlow(time):
+            return time * largest <= MOST_STEPS  # an explicit method's steps are some 3/λ_max
+        case GradientDescent() | Momentum() | Sgd():
+            return algorithm.steps <= MOST_STEPS
+    return False

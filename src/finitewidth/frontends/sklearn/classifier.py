@@ -41,37 +41,6 @@ class FiniteWidthClassifier(ClassifierMixin, FiniteWidthEstimator):
     (['up'], [[0.5, 0.5]])
     """
 
-    def __init__(
-        self,
-        activation: Any = "gelu",
-        *,
-        depth: int = 3,
-        width: Any = 64,
-        C_b: Any = "critical",
-        C_W: Any = "critical",
-        lambda_b: Any = 1.0,
-        lambda_W: Any = 1.0,
-        algorithm: Any = None,
-        noise: float | None = None,
-        regularisation: float | None = None,
-        order: int = 0,
-        intercept: bool = True,
-        tune: str | None = None,
-    ) -> None:
-        self.activation = activation
-        self.depth = depth
-        self.width = width
-        self.C_b = C_b
-        self.C_W = C_W
-        self.lambda_b = lambda_b
-        self.lambda_W = lambda_W
-        self.algorithm = algorithm
-        self.noise = noise
-        self.regularisation = regularisation
-        self.order = order
-        self.intercept = intercept
-        self.tune = tune
-
     def fit(self, X: Any, y: Any) -> Self:
         """Keep the training data, and find out what network and algorithm are.
 

@@ -38,19 +38,36 @@ class Chunk:
 class FiniteWidthEstimator(BaseEstimator):
     """Base of `FiniteWidthRegressor` and `FiniteWidthClassifier`; parameters are documented there."""
 
-    activation: Any
-    depth: int
-    width: Any
-    C_b: Any
-    C_W: Any
-    lambda_b: Any
-    lambda_W: Any
-    algorithm: Any
-    noise: float | None
-    regularisation: float | None
-    order: Any
-    intercept: bool
-    tune: str | None
+    def __init__(
+        self,
+        activation: Any = "gelu",
+        *,
+        depth: int = 3,
+        width: Any = 64,
+        C_b: Any = "critical",
+        C_W: Any = "critical",
+        lambda_b: Any = 1.0,
+        lambda_W: Any = 1.0,
+        algorithm: Any = None,
+        noise: float | None = None,
+        regularisation: float | None = None,
+        order: int = 0,
+        intercept: bool = True,
+        tune: str | None = None,
+    ) -> None:
+        self.activation = activation
+        self.depth = depth
+        self.width = width
+        self.C_b = C_b
+        self.C_W = C_W
+        self.lambda_b = lambda_b
+        self.lambda_W = lambda_W
+        self.algorithm = algorithm
+        self.noise = noise
+        self.regularisation = regularisation
+        self.order = order
+        self.intercept = intercept
+        self.tune = tune
 
     def network_inputs(self, X: Any) -> np.ndarray:
         """What the network sees of X: its features and, with `intercept`, the constant 1."""

@@ -72,20 +72,22 @@ class FiniteWidthRegressor(RegressorMixin, MultiOutputMixin, FiniteWidthEstimato
         normalize_y: bool = True,
         tune: str | None = None,
     ) -> None:
-        self.activation = activation
-        self.depth = depth
-        self.width = width
-        self.C_b = C_b
-        self.C_W = C_W
-        self.lambda_b = lambda_b
-        self.lambda_W = lambda_W
-        self.algorithm = algorithm
-        self.noise = noise
-        self.regularisation = regularisation
-        self.order = order
-        self.intercept = intercept
+        super().__init__(
+            activation,
+            depth=depth,
+            width=width,
+            C_b=C_b,
+            C_W=C_W,
+            lambda_b=lambda_b,
+            lambda_W=lambda_W,
+            algorithm=algorithm,
+            noise=noise,
+            regularisation=regularisation,
+            order=order,
+            intercept=intercept,
+            tune=tune,
+        )
         self.normalize_y = normalize_y
-        self.tune = tune
 
     def fit(self, X: Any, y: Any) -> Self:
         """Keep the training data, and find out what network and algorithm are.
