@@ -1,11 +1,13 @@
 """Theory against experiment, and that the comparison can fail."""
 
+import json
+
 import numpy as np
 import pytest
 
 import finitewidth as fw
 from finitewidth import compare
-from finitewidth.compare import Comparison, Verification
+from finitewidth.compare import Comparison, RunComparison, Verification
 from finitewidth.flow import singly
 from finitewidth.flow.vertex import FLUCTUATIONS, SHIFTS, TENSORS
 from finitewidth.precision import float64
@@ -49,7 +51,7 @@ def scans(net, widths, n_networks):
 def verdict(net, experiment, name, degree):
     theory = fw.flow(net, X, order=1, layers="last")
     rows = [row for level, scan in experiment if name in level for row in compare._compared(name, scan, theory, degree)]
-    return Verification(net, tuple(rows), (), 0, 0.001)
+    return Verification(net=net, rows=tuple(rows), widths=(), n_networks=0, false_alarm_rate=0.001)
 
 
 def plant(monkeypatch, name, factor):
@@ -100,10 +102,19 @@ def test_errors_in_the_recursion_are_caught_behind_three_hidden_layers(name, dee
 
 def test_the_limit_shares_the_false_alarm_rate():
     rows = tuple(Comparison("K", (i,), 0.0, z, 1.0) for i, z in enumerate([0.0, 3.0, -3.6, np.nan]))
-    found = Verification(NET, rows, (8, 16, 32), 1000, 0.05)
+    found = Verification(net=NET, rows=rows, widths=(8, 16, 32), n_networks=1000, false_alarm_rate=0.05)
     assert 2.5 < found.limit < 2.7  # t with 63 degrees of freedom, 5 % over 4 rows
-    assert [row.inputs for row in found.failures] == [(1,), (2,), (3,)]
+    assert [row.inputs for row in found.beyond] == [(1,), (2,), (3,)]
     assert found.worst()[0].inputs == (2,)
+
+
+def test_numbers_without_spread_must_be_equal():
+    """Networks of one layer have one tangent kernel: a wrong theory of it has no standard error to hide behind."""
+    rows = tuple(Comparison("Theta", (i, i), theory, 1.5, 0.0) for i, theory in enumerate([1.5 + 1e-15, 1.4999, 0.0]))
+    found = RunComparison(net=NET, rows=rows, n_networks=10, joint_p_values={})
+    assert [row.inputs for row in found.beyond] == [(1, 1), (2, 2)]
+    assert [row["z"] for row in found.to_dict()["rows"]] == [0.0, None, None]
+    json.dumps(found.to_dict(), allow_nan=False)  # an infinite z, and what is left out of nothing
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ _LEVELS: tuple[tuple[tuple[str, ...], int], ...] = (
     (("P", "Q"), 1),
     (("R", "S", "T", "U"), 1),
 )
+EXACT = 1e-9  # relative: numbers without spread that differ by more are not equal
 _SHIFT_OF = {"G1": "K", "H1": "Theta"}
 NAMES = tuple(name for names, _ in _LEVELS for name in names)
 _MEASURED = tuple(name for name in NAMES if name not in _SHIFT_OF)
@@ -59,41 +60,69 @@ class Comparison:
 
     @property
     def z(self) -> float:
-        return (self.experiment - self.theory) / self.standard_error if self.standard_error else 0.0
+        """±∞ where networks show no spread, and theory says something else."""
+        if self.standard_error == 0:
+            is_equal = np.isclose(self.experiment, self.theory, rtol=EXACT, atol=0)
+            return 0.0 if is_equal else float(np.copysign(np.inf, self.experiment - self.theory))
+        return (self.experiment - self.theory) / self.standard_error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON has it."""
+        return {
+            "name": self.name,
+            "inputs": list(self.inputs),
+            "theory": self.theory,
+            "experiment": self.experiment,
+            "standard_error": self.standard_error,
+            "z": _finite(self.z),
+        }
 
 
-@dataclass(frozen=True)
-class Verification:
-    """The table of `verify`.
+def _finite(number: float) -> float | None:
+    """JSON has neither ∞ nor NaN."""
+    return number if np.isfinite(number) else None
 
-    rows: every distinct entry of every tensor. false_alarm_rate: how often a right theory would fail: at most this
-    often some |z| exceeds `limit`, the two-sided quantile of Student's t with 63 degrees of freedom, shared out over
-    the rows (Bonferroni). widths, n_networks: of the experiment.
+
+@dataclass(frozen=True, kw_only=True)
+class Comparisons:
+    """Theory and experiment, entry by entry.
+
+    net: the architecture. rows: every distinct entry of every tensor. n_networks: of the experiment.
+    false_alarm_rate: how often a right theory would fail: at most this often some |z| exceeds `limit`, the two-sided
+    quantile of Student's t with 63 degrees of freedom, shared out over the rows (Bonferroni).
     """
 
     net: MLP
     rows: tuple[Comparison, ...]
-    widths: tuple[int, ...]
     n_networks: int
-    false_alarm_rate: float
+    false_alarm_rate: float = 0.01
 
     @property
     def limit(self) -> float:
+        """Beyond which |z| is no chance."""
         return float(student.isf(0.5 * self.false_alarm_rate / max(1, len(self.rows)), BATCHES - 1))
 
     @property
-    def failures(self) -> tuple[Comparison, ...]:
-        """The rows in which theory and experiment contradict each other."""
+    def beyond(self) -> tuple[Comparison, ...]:
+        """The rows that differ by more than chance."""
         return tuple(row for row in self.rows if not abs(row.z) <= self.limit)
-
-    @property
-    def passed(self) -> bool:
-        return not self.failures
 
     def worst(self) -> tuple[Comparison, ...]:
         """For every tensor, the row with the largest |z|."""
         names = dict.fromkeys(row.name for row in self.rows)
         return tuple(max((row for row in self.rows if row.name == name), key=lambda row: abs(row.z)) for name in names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification(Comparisons):
+    """The table of `verify`, of networks of several `widths`, extrapolated."""
+
+    widths: tuple[int, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether theory and experiment nowhere contradict each other."""
+        return not self.beyond
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON has it."""
@@ -104,17 +133,7 @@ class Verification:
             "false_alarm_rate": self.false_alarm_rate,
             "limit": self.limit,
             "passed": self.passed,
-            "rows": [
-                {
-                    "name": row.name,
-                    "inputs": list(row.inputs),
-                    "theory": row.theory,
-                    "experiment": row.experiment,
-                    "standard_error": row.standard_error,
-                    "z": row.z,
-                }
-                for row in self.rows
-            ],
+            "rows": [row.to_dict() for row in self.rows],
         }
 
     def __str__(self) -> str:
@@ -123,7 +142,7 @@ class Verification:
             subscript = "".join(map(str, row.inputs)) if any(row.inputs) else ""
             numbers = f"{row.theory:14.6g}{row.experiment:14.6g}{row.standard_error:12.2g}{row.z:7.2f}"
             lines.append(f"{row.name + subscript:8}{numbers}")
-        verdict = "agree" if self.passed else f"DISAGREE in {', '.join(dict.fromkeys(r.name for r in self.failures))}"
+        verdict = "agree" if self.passed else f"DISAGREE in {', '.join(dict.fromkeys(r.name for r in self.beyond))}"
         return "\n".join([*lines, f"{verdict}: |z| ≤ {self.limit:.2f} in {len(self.rows)} entries"])
 
 
@@ -183,35 +202,23 @@ def verify(
         rows += [row for name in level for row in _compared(name, scan, theory, degree)]
     order = {name: i for i, name in enumerate(NAMES)}
     rows.sort(key=lambda row: order[row.name])
-    return Verification(net, tuple(rows), tuple(widths), n_networks, false_alarm_rate)
+    return Verification(
+        net=net, rows=tuple(rows), widths=tuple(widths), n_networks=n_networks, false_alarm_rate=false_alarm_rate
+    )
 
 
-@dataclass(frozen=True)
-class RunComparison:
+@dataclass(frozen=True, kw_only=True)
+class RunComparison(Comparisons):
     """What a run showed at its own width, beside the theory to first order in 1/n.
 
     The theory of K is K + G1/n, that of Theta is Θ + H1/n; of the tensors of order 1/n it is the leading coefficient.
     What it leaves out is of order 1/n² and 1/n, relatively: where many networks make errors smaller than that, z is
     large though nothing is wrong. Runs at several widths (`compare_runs`) tell the two apart.
 
-    rows: entry by entry. joint_p_value: of all entries of a tensor together, where there are batches enough.
+    joint_p_values: of all entries of a tensor together, where there are batches enough.
     """
 
-    net: MLP
-    rows: tuple[Comparison, ...]
-    n_networks: int
     joint_p_values: dict[str, float]
-    false_alarm_rate: float = 0.01
-
-    @property
-    def limit(self) -> float:
-        """Beyond which |z| is no chance, as in `Verification`."""
-        return float(student.isf(0.5 * self.false_alarm_rate / max(1, len(self.rows)), BATCHES - 1))
-
-    @property
-    def beyond(self) -> tuple[Comparison, ...]:
-        """The rows that differ by more than chance."""
-        return tuple(row for row in self.rows if not abs(row.z) <= self.limit)
 
     def left_out(self, row: Comparison) -> float:
         """(experiment/theory − 1) n/L: of order one where it is the next order in L/n that is missing (for K and
@@ -227,18 +234,7 @@ class RunComparison:
             "n_networks": self.n_networks,
             "limit": self.limit,
             "joint_p_values": self.joint_p_values,
-            "rows": [
-                {
-                    "name": row.name,
-                    "inputs": list(row.inputs),
-                    "theory": row.theory,
-                    "experiment": row.experiment,
-                    "standard_error": row.standard_error,
-                    "z": row.z,
-                    "left_out": self.left_out(row),
-                }
-                for row in self.rows
-            ],
+            "rows": [row.to_dict() | {"left_out": _finite(self.left_out(row))} for row in self.rows],
         }
 
 
@@ -272,7 +268,7 @@ def compare_run(net: MLP, x: Any, run: Run) -> RunComparison:
         rows += _entries(name, expected, found.value, found.standard_error)
         with suppress(ValueError):
             joint[name] = joint_p_value([found], [expected])
-    return RunComparison(net, tuple(rows), run.n_networks, joint)
+    return RunComparison(net=net, rows=tuple(rows), n_networks=run.n_networks, joint_p_values=joint)
 
 
 def compare_runs(net: MLP, x: Any, runs: Sequence[tuple[MLP, Run]]) -> Verification:
@@ -298,7 +294,8 @@ def compare_runs(net: MLP, x: Any, runs: Sequence[tuple[MLP, Run]]) -> Verificat
         theory = flow(net, x, order=1, tensors=wanted, layers="last")
     degree = min(2, len(widths) - 1)
     rows = [row for name in NAMES if name in names and name in theory for row in _compared(name, scan, theory, degree)]
-    return Verification(net, tuple(rows), widths, min(run.n_networks for _, run in runs), 0.01)
+    fewest = min(run.n_networks for _, run in runs)
+    return Verification(net=net, rows=tuple(rows), widths=widths, n_networks=fewest)
 
 
 def _scans(

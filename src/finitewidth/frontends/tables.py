@@ -132,7 +132,7 @@ def verification_table(found: "Verification") -> RenderableType:
     verdict = (
         Text(f"Agreement in all {len(found.rows)} numbers ({chance}).", style="bold green")
         if found.passed
-        else Text(f"Contradiction in {len(found.failures)} of {len(found.rows)} numbers ({chance}).", style="bold red")
+        else Text(f"Contradiction in {len(found.beyond)} of {len(found.rows)} numbers ({chance}).", style="bold red")
     )
     return Group(Text(head, style="bold"), Text(how, style="dim"), "", table, "", verdict)
 
@@ -157,12 +157,11 @@ _ENTRIES = 4
 def run_comparison_table(found: "RunComparison") -> RenderableType:
     """Every tensor's largest |z|, and what the next order would have to be."""
     table = plain_table("", "theory", "experiment", "std. error", "z", "left out", "joint p")
-    for name in dict.fromkeys(row.name for row in found.rows):
-        row = max((row for row in found.rows if row.name == name), key=lambda row: abs(row.z))
+    for row in found.worst():
         subscript = f"_{''.join(map(str, row.inputs))}" if any(any(r.inputs) for r in found.rows) else ""
-        joint = found.joint_p_values.get(name)
+        joint = found.joint_p_values.get(row.name)
         table.add_row(
-            ("Θ" if name == "Theta" else name) + subscript,
+            ("Θ" if row.name == "Theta" else row.name) + subscript,
             number(row.theory, 6),
             number(row.experiment, 6),
             number(row.standard_error, 2),
