@@ -11,14 +11,13 @@ True
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from finitewidth.architecture import MLP, whole_number
 from finitewidth.experiments import arguments
-from finitewidth.experiments.extrapolation import Extrapolation, extrapolate
+from finitewidth.experiments.measured import Estimated, Widths
 from finitewidth.experiments.sampling import Sampler
 from finitewidth.experiments.statistics import Averages, Batch, Batches, Estimate, jackknife, merge
 from finitewidth.experiments.tensors import TENSORS, Outputs, efficient_outputs
@@ -30,7 +29,7 @@ BATCHES = 64  # enough that a standard error is itself known to 9 %
 
 
 @dataclass(frozen=True)
-class Measurement:
+class Measurement(Estimated):
     """What real networks of one width showed.
 
     net: the architecture. x: (N, n_in) inputs. n_networks: how many were drawn.
@@ -48,28 +47,17 @@ class Measurement:
         """The width of the layer before the output, of which tensors are multiples of 1/n."""
         return width_before_output(self.net, self.x)
 
-    @cached_property
+    @property
     def mean(self) -> dict[str, np.ndarray]:
-        """By name, the estimate."""
-        return {name: estimate.value for name, estimate in self.estimates.items()}
-
-    @cached_property
-    def standard_error(self) -> dict[str, np.ndarray]:
-        """By name, the standard error of `mean`."""
-        return {name: estimate.standard_error for name, estimate in self.estimates.items()}
+        """By name, the estimate of an average over networks: `value`."""
+        return self.value
 
 
 @dataclass(frozen=True)
-class WidthScan:
+class WidthScan(Widths):
     """Measurements of one architecture at several widths, and what they say of infinite width."""
 
     measurements: tuple[Measurement, ...]
-
-    def extrapolate(self, name: str, *, order: int = 1) -> Extrapolation:
-        """Fit T(n) = T_∞ + c₁/n + … to what was measured of `name` (see `extrapolation`)."""
-        seen = self.measurements
-        values, errors = [m.mean[name] for m in seen], [m.standard_error[name] for m in seen]
-        return extrapolate([m.n for m in seen], values, errors, order=order)
 
 
 def measure(
