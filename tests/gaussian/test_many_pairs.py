@@ -13,14 +13,15 @@ K = 0.3 + X @ X.T / 3
 APART = ~np.eye(4, dtype=bool)
 OF_KINKS = [(0, 0, 0, 0), (1, 0, 1, 0), (0, 1, 0, 1), (0, 2, 0, 0), (0, 0, 0, 2), (1, 1, 0, 0), (1, 1, 1, 1)]
 DEEPER = [(0, 2, 0, 2), (0, 3, 0, 1), (0, 1, 0, 3), (1, 2, 0, 1), (1, 1, 2, 0)]
+DEEPEST = [(0, 4, 0, 0), (0, 0, 0, 4), (1, 2, 1, 2), (1, 4, 1, 0), (1, 0, 1, 4), (1, 3, 1, 1), (1, 1, 1, 3)]  # of H1
 
 
 @pytest.mark.parametrize("name", ["relu", "leaky_relu(0.3)", "abs"])
 def test_piecewise_linear_ones_agree_with_truncated_moments(name: str) -> None:
     activation = fw.activations.named(name)
     with float64():
-        few, many = (road(activation, K, OF_KINKS + DEEPER) for road in (pair_averages, many_pairs))
-    for key in OF_KINKS + DEEPER:
+        few, many = (road(activation, K, OF_KINKS + DEEPER + DEEPEST) for road in (pair_averages, many_pairs))
+    for key in OF_KINKS + DEEPER + DEEPEST:
         value, error = few[key]
         assert np.all(np.abs(many[key] - value)[APART] <= error[APART] + 1e-12 * np.abs(value).max()), key
 

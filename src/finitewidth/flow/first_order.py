@@ -112,7 +112,7 @@ def first_order_variables(
                 progress(layer, L)
         value, error = ({n: np.stack([each[i][n] for each in layers]) for n in names} for i in (0, 1))
     if "V" in names:
-        _warn_beyond_first_order(net, line)
+        warn_beyond_first_order(net, line, stacklevel=5)  # the line that calls `flow`, past the context of float64
     variables: dict[str, Any] = {}
     for name in names:
         dimensions = ("layer", *("abcd" if name in FLUCTUATIONS else "ab"))
@@ -132,7 +132,8 @@ def notes(activation: Activation, names: Sequence[str]) -> str:
     )
 
 
-def _warn_beyond_first_order(net: MLP, line: LineFlow) -> None:
+def warn_beyond_first_order(net: MLP, line: LineFlow, *, stacklevel: int) -> None:
+    """Say so where V/(nK²) of the inputs' median is too large for first order to be trusted."""
     fan_in = net.widths[-1] if net.widths else 1
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = float(np.nan_to_num(np.median(line.V[-1] / (fan_in * line.K[-1] ** 2))))
@@ -143,5 +144,5 @@ def _warn_beyond_first_order(net: MLP, line: LineFlow) -> None:
             "orders go like its powers. The tensors themselves, coefficients of 1/n, are right; use a larger width or "
             "less depth",
             TrustWarning,
-            stacklevel=5,  # the line that calls `flow`, past the context of float64
+            stacklevel=stacklevel + 1,
         )

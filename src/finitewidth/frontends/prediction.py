@@ -205,7 +205,7 @@ def _order(
         return 0, (f"infinite width: first order in 1/n is incomplete for {model.net_.activation.name}; --order 1",)
     inputs = len(np.unique(np.concatenate([train, test]), axis=0))
     if inputs > MOST_INPUTS:
-        return 0, (f"infinite width: {inputs} different inputs are many for first order in 1/n; --order 1 tries",)
+        return 0, (f"infinite width: with {inputs} different inputs first order in 1/n takes minutes; --order 1",)
     return 1, ()
 
 

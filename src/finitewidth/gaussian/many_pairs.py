@@ -6,8 +6,11 @@ Smooth σ: Hermite polynomials (`mehler`). Piecewise linear σ = αz + β|z| (Re
     ⟨σσ⟩ = α²K_ab + (2β²/π) √(ab) (√(1−ρ²) + ρ asin ρ) ,    ⟨∂σ ∂σ⟩ = α² + (2β²/π) asin ρ ,
     ⟨∂²σ_a σ_b⟩ = (2β²/π) √(b/a) √(1−ρ²) ,
     ⟨∂²σ ∂²σ⟩ = (2β²/π)/√(ab(1−ρ²)) ,    ⟨∂³σ_a ∂σ_b⟩ = −(ρ/a) (2β²/π)/√(1−ρ²) ,
+    ⟨∂⁴σ_a σ_b⟩ = (2β²/π) √(b/a)/a (1/√(1−ρ²) − 2√(1−ρ²)) ,
+    ⟨∂³σ ∂³σ⟩ = (2β²/π) (ρ/ab) (1−ρ²)^(−3/2) ,    ⟨∂⁴σ_a ∂²σ_b⟩ = −(2β²/π)/(a √(ab)) (1−ρ²)^(−3/2) ,
+    ⟨∂⁵σ_a ∂σ_b⟩ = (2β²/π) (ρ/a²) (2(1−ρ²)^(−1/2) + (1−ρ²)^(−3/2)) ,
 
-the last line being derivatives of the line above it by K_aa and K_ab (Price's theorem).
+the last three lines being derivatives of the lines above them by K_aa and K_ab (Price's theorem).
 """
 
 from collections.abc import Sequence
@@ -72,6 +75,14 @@ def _piecewise_linear(activation: Activation, K: np.ndarray, key: PairKey) -> np
             return beta2 * over / size
         case (3, 1):
             return -beta2 * rho * over / std[:, None] ** 2
-        case (0, 2) | (1, 3):
+        case (4, 0):
+            return beta2 * (over - 2 * apart) * std / std[:, None] ** 3
+        case (3, 3):
+            return beta2 * rho * over**3 / size**2
+        case (4, 2):
+            return -beta2 * over**3 / size / std[:, None] ** 2
+        case (5, 1):
+            return beta2 * rho * (2 * over + over**3) / std[:, None] ** 4
+        case (0, 2) | (1, 3) | (0, 4) | (1, 5) | (2, 4):
             return _piecewise_linear(activation, K, (l, j, k, i)).T
     raise NotImplementedError(f"the derivatives {key} of a piecewise linear activation")

@@ -12,6 +12,7 @@ The last term of the covariance wires outputs together; m_i' ℓ' is the metric,
 labels.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,10 @@ class Derivatives(NamedTuple):
     evidence2: np.ndarray
 
 
+Directions = tuple[np.ndarray, np.ndarray]
+"""Some of the w_k, (k,), and φ_k, (k, U, U), of V."""
+
+
 def posterior_corrections(
     kernels: Kernels, targets: np.ndarray, noise: float, tensors: xr.Dataset
 ) -> tuple[Corrections, float]:
@@ -44,7 +49,7 @@ def posterior_corrections(
         tensors: V and G1 of the last layer over all inputs, as `flow` gives them, with their errors.
     """
     V, G1 = tensors.V.values, tensors.G1.values
-    mean, covariance, evidence = _terms(kernels, targets, noise, V, G1)
+    mean, covariance, evidence = posterior_terms(kernels, targets, noise, [components(V)], G1)
     rng = np.random.default_rng(0)
     errors = []
     for _ in range(_REPLICAS):
@@ -52,31 +57,35 @@ def posterior_corrections(
             tensors[name].values + tensors[f"{name}_error"].values * rng.choice([-1.0, 1.0], tensors[name].shape)
             for name in ("V", "G1")
         )
-        moved_mean, moved_covariance, _ = _terms(kernels, targets, noise, V_off, G1_off)
+        moved_mean, moved_covariance, _ = posterior_terms(kernels, targets, noise, [components(V_off)], G1_off)
         off = total(moved_covariance) - total(covariance)
         errors.append((total(moved_mean) - total(mean), np.einsum("xixi->xi", off)))
     mean_error, variance_error = (np.abs(np.stack(each)).max(0) for each in zip(*errors, strict=True))
     return Corrections(mean, covariance, mean_error, variance_error), evidence
 
 
-def _terms(
-    kernels: Kernels, targets: np.ndarray, noise: float, V: np.ndarray, G1: np.ndarray
+def posterior_terms(
+    kernels: Kernels, targets: np.ndarray, noise: float, V: Iterable[Directions], G1: np.ndarray
 ) -> tuple[Terms, Terms, float]:
-    weights, directions = components(V)
-    along = derivatives(kernels, targets, noise, directions)
+    """Terms of mean (X, n_L), covariance (X, n_L, X, n_L) and log evidence, V given by its directions."""
+    X, n_L = len(kernels.test), targets.shape[1]
     shift = derivatives(kernels, targets, noise, G1[None])
-    mean = {"G1": shift.mean[0], "V": np.einsum("k,kxi->xi", weights * along.evidence, along.mean)}
-    mean["V"] = mean["V"] + 0.5 * np.einsum("k,kxi->xi", weights, along.mean2)
-    shared = np.einsum("k,kxy->xy", weights * along.evidence, along.covariance)
-    shared = shared + 0.5 * np.einsum("k,kxy->xy", weights, along.covariance2)
-    delta = np.eye(targets.shape[1])
+    mean, shared, wired = np.zeros((X, n_L)), np.zeros((X, X)), np.zeros((X * n_L, X * n_L))
+    evidence = float(shift.evidence[0])
+    for weights, directions in V:
+        along = derivatives(kernels, targets, noise, directions)
+        mean += np.tensordot(weights * along.evidence, along.mean, 1) + 0.5 * np.tensordot(weights, along.mean2, 1)
+        shared += np.tensordot(weights * along.evidence, along.covariance, 1)
+        shared += 0.5 * np.tensordot(weights, along.covariance2, 1)
+        flat = along.mean.reshape(len(weights), X * n_L)
+        wired += (weights[:, None] * flat).T @ flat
+        evidence += 0.5 * float(weights @ (along.evidence2 + along.evidence**2))
+    delta = np.eye(n_L)
     covariance = {
         "G1": np.einsum("xy,ij->xiyj", shift.covariance[0], delta),
-        "V": np.einsum("xy,ij->xiyj", shared, delta)
-        + np.einsum("k,kxi,kyj->xiyj", weights, along.mean, along.mean, optimize=True),
+        "V": np.einsum("xy,ij->xiyj", shared, delta) + wired.reshape(X, n_L, X, n_L),
     }
-    evidence = shift.evidence[0] + 0.5 * weights @ (along.evidence2 + along.evidence**2)
-    return mean, covariance, float(evidence)
+    return {"G1": shift.mean[0], "V": mean}, covariance, evidence
 
 
 def components(V: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

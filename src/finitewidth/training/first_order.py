@@ -26,6 +26,7 @@ from finitewidth.training.slots import IN_TRAINING_ORDER, in_training_order
 from finitewidth.training.time_kernels import TimeKernels
 
 Terms = dict[str, np.ndarray]
+WITHOUT_NTK = "`net`: σ jumps, so that its NTK fluctuates without bound; give order=0, or fw.Bayes()"
 _REPLICAS = 4
 
 
@@ -51,7 +52,7 @@ def corrections(
         targets: y, (N_T, n_L). tensors: of the last layer over all inputs, as `flow` gives them, with their errors.
     """
     if "A" not in tensors:
-        raise InputError("`net`: σ jumps, so that its NTK fluctuates without bound; give order=0, or fw.Bayes()")
+        raise InputError(WITHOUT_NTK)
     free = FreeEvolution.of(algorithm, kernels, targets)
     time = TimeKernels(algorithm, free.rates)
     value = {name: in_training_order(tensors, name) for name in IN_TRAINING_ORDER}

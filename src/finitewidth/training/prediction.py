@@ -1,6 +1,7 @@
 """`predict`: mean and covariance of trained networks' outputs over initialisations (PDLT ch. 6, 10, 11, ∞)."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,16 +9,17 @@ import numpy as np
 import xarray as xr
 
 from finitewidth.algorithms import Adam, Algorithm, Bayes, GradientDescent, GradientFlow, Sgd
-from finitewidth.architecture import MLP
+from finitewidth.architecture import MLP, whole_number
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.flow import flow
-from finitewidth.flow.first_order import MOST_INPUTS
+from finitewidth.flow.first_order import MOST_INPUTS, asked_tensors, notes, warn_beyond_first_order
 from finitewidth.precision import in_float64
 from finitewidth.training.batches import ORDERS, over_batches
 from finitewidth.training.bayes import posterior
 from finitewidth.training.bayes_first_order import posterior_corrections
-from finitewidth.training.first_order import Corrections, corrections
+from finitewidth.training.first_order import WITHOUT_NTK, Corrections, corrections
 from finitewidth.training.infinite_width import Kernels, gain, trained_covariance
+from finitewidth.training.many_inputs.corrections import Populations, many_input_corrections, many_input_posterior
 from finitewidth.training.problem import Problem
 from finitewidth.training.result import Covariance, Prediction, dataset, labelled
 
@@ -33,6 +35,8 @@ def predict(
     order: int = 1,
     loss: str = "mse",
     regularisation: float | None = None,
+    neurons: int = 4096,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
     """What networks predict after training: mean and covariance over initialisations, to order 1/n.
 
@@ -47,6 +51,9 @@ def predict(
         algorithm: what is done to the parameters, `fw.GradientFlow()` to the end of training unless told.
         order: 0 for infinite width, 1 for the first correction in 1/n.
         loss: "mse", ½ Σ (z − y)².
+        neurons: with more than 16 different inputs, order 1 is averaged over this many sample neurons of every hidden
+            layer; its standard error, in `error`, falls like their root.
+        progress: called with (parts done, parts in all) of that average.
         regularisation: ρ ≥ 0, a pull back to the initial parameters, 𝓛 + ½ ρ Σ_μ (θ − θ(0))²_μ/λ_μ; None for none.
 
     Returns
@@ -66,16 +73,15 @@ def predict(
     """
     _check_request(algorithm, order, loss, regularisation)
     problem = Problem.of(net, x_train, y_train, x_test)
-    kernels, tensors = _kernels(net, problem) if order == 0 else _tensors(net, problem, algorithm)
+    if order == 0:
+        kernels, found = _kernels(net, problem), _FirstOrder(Corrections({}, {}))
+    elif len(problem.inputs) <= MOST_INPUTS:
+        kernels, found = _with_tensors(net, problem, algorithm)
+    else:
+        kernels, found = _with_neurons(net, problem, algorithm, neurons, progress)
     infinite = _infinite_width(algorithm, kernels, problem.targets, regularisation or 0.0)
-    first, evidence_shift, notes = Corrections({}, {}), 0.0, infinite.notes
-    if tensors is not None:
-        if isinstance(algorithm, Bayes):
-            first, evidence_shift = posterior_corrections(kernels, problem.targets, algorithm.noise, tensors)
-        elif isinstance(algorithm, GradientFlow | GradientDescent):
-            first = corrections(algorithm, kernels, problem.targets, tensors)
-        notes = (*notes, *filter(None, [tensors.attrs["notes"]]))
     n = net.widths[-1] if net.widths else 1
+    first = found.corrections
     mean_terms = dataset(first.mean)
     error = dataset(
         {
@@ -92,8 +98,8 @@ def predict(
         order,
         n,
         net.depth_to_width,
-        None if infinite.log_evidence is None else infinite.log_evidence + evidence_shift / n,
-        notes,
+        None if infinite.log_evidence is None else infinite.log_evidence + found.evidence / n,
+        (*infinite.notes, *found.notes),
         _infinite=infinite.covariance,
     )
 
@@ -150,24 +156,59 @@ def _infinite_width(
     return _InfiniteWidth(mean, Covariance(shared), mean_error, variance_error, g.notes, log_evidence)
 
 
-def _kernels(net: MLP, problem: Problem) -> tuple[Kernels, None]:
-    return _of_last_layer(flow(net, problem.inputs, tensors="", layers="last"), problem), None
+@dataclass(frozen=True)
+class _FirstOrder:
+    """Coefficients of 1/n, that of log p(y) among them."""
+
+    corrections: Corrections
+    evidence: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
-def _tensors(net: MLP, problem: Problem, algorithm: Algorithm) -> tuple[Kernels, xr.Dataset]:
-    """Kernels and all tensors of the last layer; warnings of `flow` are passed on as this call's own."""
-    if len(problem.inputs) > MOST_INPUTS:
-        raise InputError(
-            f"`x_train` and `x_test` hold {len(problem.inputs)} different inputs, and order 1 is computed for up to "
-            f"{MOST_INPUTS}; give fewer, or order=0"
-        )
+def _kernels(net: MLP, problem: Problem) -> Kernels:
+    return _of_last_layer(flow(net, problem.inputs, tensors="", layers="last"), problem)
+
+
+def _with_tensors(net: MLP, problem: Problem, algorithm: Algorithm) -> tuple[Kernels, _FirstOrder]:
+    """From all tensors of the last layer; warnings of `flow` are passed on as this call's own."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         wanted = "V,G1" if isinstance(algorithm, Bayes) else None
         found = flow(net, problem.inputs, order=1, tensors=wanted, layers="last")
     for each in caught:
         warnings.warn(each.message, each.category, stacklevel=4)
-    return _of_last_layer(found, problem), found.isel(layer=0)
+    kernels, tensors = _of_last_layer(found, problem), found.isel(layer=0)
+    known = tuple(filter(None, [tensors.attrs["notes"]]))
+    if isinstance(algorithm, Bayes):
+        return kernels, _FirstOrder(
+            *posterior_corrections(kernels, problem.targets, algorithm.noise, tensors), notes=known
+        )
+    assert isinstance(algorithm, GradientFlow | GradientDescent)
+    return kernels, _FirstOrder(corrections(algorithm, kernels, problem.targets, tensors), notes=known)
+
+
+def _with_neurons(
+    net: MLP, problem: Problem, algorithm: Algorithm, neurons: int, progress: Callable[[int, int], None] | None
+) -> tuple[Kernels, _FirstOrder]:
+    """From sample neurons, for more inputs than tensors can be held of."""
+    whole_number("neurons", neurons)
+    asked = asked_tensors("V,G1" if isinstance(algorithm, Bayes) else None, net.activation)
+    kernels = _kernels(net, problem)
+    populations = Populations.of(net, problem.inputs, neurons)
+    warn_beyond_first_order(net, populations.line, stacklevel=5)
+    known = (
+        f"{len(problem.inputs)} different inputs: order 1 is an average over {neurons} sample neurons of every hidden "
+        "layer, whose standard error is in `error`",
+        *filter(None, [notes(net.activation, asked)]),
+    )
+    if isinstance(algorithm, Bayes):
+        found = many_input_posterior(kernels, problem.targets, algorithm.noise, populations, progress)
+        return kernels, _FirstOrder(*found, notes=known)
+    if "A" not in asked:
+        raise InputError(WITHOUT_NTK)
+    assert isinstance(algorithm, GradientFlow | GradientDescent)
+    found_terms = many_input_corrections(algorithm, kernels, problem.targets, populations, progress)
+    return kernels, _FirstOrder(found_terms, notes=known)
 
 
 def _of_last_layer(found: xr.Dataset, problem: Problem) -> Kernels:

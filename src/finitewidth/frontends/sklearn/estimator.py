@@ -156,9 +156,7 @@ class FiniteWidthEstimator(BaseEstimator):
 
     def _order(self) -> int:
         if isinstance(self.order, bool) or not isinstance(self.order, Integral) or self.order not in (0, 1):
-            raise InputError(
-                f"`order` must be 0 (infinite width) or 1 (first order in 1/n, for few inputs), but got {self.order!r}"
-            )
+            raise InputError(f"`order` must be 0 (infinite width) or 1 (first order in 1/n), but got {self.order!r}")
         return int(self.order)
 
     def _ask(self, inputs: np.ndarray, *, order: int | None = None) -> "Prediction":

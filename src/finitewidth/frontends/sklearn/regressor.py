@@ -28,7 +28,7 @@ class FiniteWidthRegressor(RegressorMixin, MultiOutputMixin, FiniteWidthEstimato
         regularisation: ρ ≥ 0, a pull back to the initial parameters: the mean ends at Θ_XT (Θ_TT + ρ)⁻¹ y. Not for
             Bayes.
         order: 0 for infinite width, whose answer `width` does not enter; 1 with the correction in 1/n, at the cost of
-            minutes and for few inputs only (see `fw.predict`).
+            minutes (see `fw.predict`).
         intercept: whether the network sees a constant feature 1 beside the others, whose weights are the biases of its
             first layer. Without it, inputs that are zero are refused.
         normalize_y: whether targets are brought to mean 0 and variance 1 for the network, and its answers back. It is
