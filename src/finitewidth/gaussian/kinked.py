@@ -15,10 +15,9 @@ from itertools import combinations, product
 import numpy as np
 
 from finitewidth.activations import Activation
-from finitewidth.gaussian.expectation import expectation
+from finitewidth.gaussian.common_factors import averages_by_factors
 from finitewidth.gaussian.factor import factor
 from finitewidth.gaussian.line import average
-from finitewidth.gaussian.population import Population, spread
 from finitewidth.gaussian.products import Product, single_input_products
 from finitewidth.gaussian.truncated import Key, can_be_truncated, truncated_averages
 
@@ -26,8 +25,6 @@ Orders = tuple[int, ...]
 PairKey = tuple[int, int, int, int]
 """(k, i, l, j) of ⟨∂ⁱσ⁽ᵏ⁾_a ∂ʲσ⁽ˡ⁾_b⟩."""
 
-_MOST_PANELS = 5  # subsets of four inputs that nested panels are used for: seconds each
-_POPULATION, _RANDOMISATIONS = 1 << 14, 16
 _STEP = 1e-9
 
 
@@ -37,9 +34,6 @@ def kinked_quartets(activation: Activation, K: np.ndarray, wanted: Sequence[Orde
     found = {orders: np.zeros((2, N, N, N, N)) for orders in wanted}
     for size in range(1, min(N, 4) + 1):
         subsets = np.array(list(combinations(range(N), size)))
-        if size == 4 and len(subsets) > _MOST_PANELS and not can_be_truncated(activation):
-            _fill_from_population(activation, K, subsets, found)
-            continue
         placed = [(orders, a, _key(orders, a, size)) for orders in wanted for a in _surjections(4, size)]
         keys = sorted({key for *_, key in placed})
         averages = _regular(activation, K, subsets, keys)
@@ -91,40 +85,9 @@ def _regular(activation: Activation, K: np.ndarray, subsets: np.ndarray, keys: S
     is_exact = np.array([can_be_truncated(activation) and factor(k).shape[1] == size for k in kernels], dtype=bool)
     if is_exact.any():
         found[:, :, is_exact] = np.stack(truncated_averages(activation, kernels[is_exact], keys)[:2])
-    for i in np.flatnonzero(~is_exact):
-        estimate = expectation(_products(activation, keys), kernels[i], kinks=activation.kinks, rtol=1e-8)
-        found[:, :, i] = estimate.value, estimate.error
+    if not is_exact.all():
+        found[:, :, ~is_exact] = np.stack(averages_by_factors(activation, kernels[~is_exact], keys)[:2])
     return found
-
-
-def _products(activation: Activation, keys: Sequence[Key]) -> Callable[..., np.ndarray]:
-    orders = tuple(sorted({k for key in keys for each in key for k in each}))
-
-    def products(*z: np.ndarray) -> np.ndarray:
-        d = [dict(zip(orders, activation.evaluate(np.asarray(each), orders), strict=True)) for each in z]
-        return np.stack([np.prod([d[i][k] for i, each in enumerate(key) for k in each], axis=0) for key in keys])
-
-    return products
-
-
-def _fill_from_population(
-    activation: Activation, K: np.ndarray, subsets: np.ndarray, found: dict[Orders, np.ndarray]
-) -> None:
-    """Four different inputs, from one population of sample neurons for all of them: three to four digits."""
-    population = Population.sample(K, _POPULATION, 0, randomisations=_RANDOMISATIONS)
-    needed = tuple(sorted({k for orders in found for k in orders}))
-    N = len(K)
-    means: dict[Orders, list[np.ndarray]] = {orders: [] for orders in found}
-    for z in population.nodes:
-        d = dict(zip(needed, activation.evaluate(z, needed), strict=True))
-        for orders, each in means.items():
-            left, right = ((d[p][:, :, None] * d[q][:, None]).reshape(len(z), -1) for p, q in (orders[:2], orders[2:]))
-            each.append((left.T @ right).reshape(N, N, N, N) / len(z))
-    for orders, each in means.items():
-        estimate = spread(np.stack(each))
-        for assignment in _surjections(4, 4):
-            where = subsets.T[list(assignment)]
-            found[orders][:, *where] = np.stack([estimate.value[*where], estimate.error[*where]])
 
 
 def _surjections(slots: int, size: int) -> Iterator[tuple[int, ...]]:

@@ -66,12 +66,12 @@ class Sums(NamedTuple):
 
 def by_panels(f: Function, planes: list[Plane], rank: int, reach: float, rtol: float) -> Found | None:
     """The average over x ~ N(0, 1) of `rank` variables, or None where panels would need too many nodes."""
-    levels = _levels(planes, rank)
+    levels = levels_of(planes, rank)
     best = before = None
     for order, coarser, scale in _RULES[rank]:
         if _count(levels, order, scale, reach) + _count(levels, coarser, scale, reach) > _MOST_NODES[rank]:
             break
-        fine, coarse = (_total(f, _nodes(levels, n, scale, reach), rank) for n in (order, coarser))
+        fine, coarse = (_total(f, nested_nodes(levels, n, scale, reach), rank) for n in (order, coarser))
         error = np.abs(fine.value - coarse.value)
         is_done = bool(np.all(error <= fine.goal(rtol)))
         if before is not None and not is_done:
@@ -100,7 +100,7 @@ def by_lattice(f: Function, rank: int, reach: float, rtol: float) -> Found | Non
     return best
 
 
-def _levels(planes: list[Plane], rank: int) -> list[list[Plane]]:
+def levels_of(planes: list[Plane], rank: int) -> list[list[Plane]]:
     """For each variable, outermost first, the planes at which its panels end or are short."""
     levels: list[list[Plane]] = []
     for level in range(rank - 1, -1, -1):
@@ -166,7 +166,7 @@ def _count(levels: list[list[Plane]], order: int, scale: float, reach: float) ->
 Nodes = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
-def _nodes(levels: list[list[Plane]], order: int, scale: float, reach: float) -> Nodes:
+def nested_nodes(levels: list[list[Plane]], order: int, scale: float, reach: float) -> Nodes:
     """Nodes, shape (n, rank), and weights with the Gaussian, in portions."""
     # in the corners of the cube the Gaussian is far below what its faces cut off
     negligible = np.exp(-0.5 * reach * reach) * 1e-6

@@ -95,7 +95,9 @@ def spacing(activation: Activation, variance: float, products: tuple[tuple[int, 
     )
 
 
-def reach(activation: Activation, variance: float, orders: tuple[int, ...], slots: int) -> float:
+def reach(
+    activation: Activation, variance: float, orders: tuple[int, ...], slots: int, negligible: float = _NEGLIGIBLE
+) -> float:
     """Standard deviations beyond which no product of `slots` derivatives has a weight that matters."""
     r = np.arange(0.25, 38.0, 0.25)
     x = np.concatenate([-r[::-1], r])
@@ -104,4 +106,4 @@ def reach(activation: Activation, variance: float, orders: tuple[int, ...], slot
         weight = np.nan_to_num(size, nan=np.inf) * np.exp(-0.5 * x * x) * np.abs(x) ** 3
     if not np.all(np.isfinite(weight)):
         raise InputError(f"{activation.name} overflows where a Gaussian of variance {variance:.4g} still has weight")
-    return float(np.abs(x[weight > _NEGLIGIBLE * weight.max()]).max() + 0.25)
+    return float(np.abs(x[weight > negligible * weight.max()]).max() + 0.25)
