@@ -33,7 +33,7 @@ Key = tuple[tuple[int, ...], ...]
 """For each input of a subset, the orders of the derivatives of σ that are multiplied there."""
 
 _EPS = float(np.finfo(float).eps)
-_SHARP = 1e-8  # noise below this part of a standard deviation is left to the rounding of K
+_SHARP = 3e-7  # noise below this part of a standard deviation is left to the rounding of K
 _RESOLVED = {1: 1e-10, 2: 1e-8, 3: 1e-6}  # ε of a lattice in so many dimensions
 _MOST_NODES = 300_000
 _AT_A_TIME = 1 << 14
@@ -200,7 +200,7 @@ def _planes(activation: Activation, factors: CommonFactors) -> list[Plane]:
     found = []
     for L, s in zip(factors.L, factors.s, strict=True):
         if np.any(L):
-            found += [Plane(L, kink, s, s == 0) for kink in activation.kinks]
+            found += [Plane(L, kink, s or 1.0, s == 0) for kink in activation.kinks]
             if activation.pieces is None and 0.0 not in activation.kinks:
                 found.append(Plane(L, 0.0, float(np.hypot(1.0, s)), False))
     return found

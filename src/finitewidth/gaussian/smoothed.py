@@ -18,10 +18,10 @@ Orders = tuple[int, ...]
 
 _DEGREE = 9
 _BETWEEN = np.array([-0.35, 0.96])  # of a panel [−1, 1]: not at its nodes
-_FINE, _COARSE = 14, 11
+_FINE, _COARSE = 11, 9
 _SCALES = (0.7, 0.35, 0.17)  # lengths of panels, in turn
-_GOAL = 1e-9
-_REACH, _SEGMENTS = 8.6, 6
+_GOAL = 1e-7
+_REACH, _SEGMENTS = 7.3, 5
 
 
 class Smoothed(NamedTuple):
@@ -47,9 +47,10 @@ def smoothed(activation: Activation, products: Sequence[Orders], s: float, far: 
 def _on_panels(activation: Activation, products: Sequence[Orders], s: float, far: float, scale: float) -> Smoothed:
     centers, widths = _places(activation, s)
     edges = np.clip([-far, *activation.kinks, 0.0, far], -far, far)[None]
-    found = panels(edges, centers[None], widths[None], scale)
+    unit = max(1.0, s)  # nothing changes faster than that far from the places
+    found = panels(edges / unit, centers[None] / unit, widths[None] / unit, scale)
     order = np.argsort(found.low)
-    low, length = found.low[order], (found.high - found.low)[order]
+    low, length = unit * found.low[order], unit * (found.high - found.low)[order]
     t = 0.5 * (1 + np.concatenate([legendre(_DEGREE + 1)[0], _BETWEEN]))
     m = low[:, None] + length[:, None] * t
     at_nodes = _values(activation, products, m[:, : _DEGREE + 1].ravel(), s, scale, _FINE)
