@@ -7,9 +7,10 @@ Factor analysis: a covariance is split as K = L Lᵀ + diag(s²), L with m − 1
 with x and ξ independent standard normal. There is a dimension less, and the noise has smoothed the kinks (`smoothed`).
 s_i² is the part of z_i that no combination of the others can tell, less a common factor between 1 and 1/m.
 
-**Lattice.** The Fourier transform of the integrand, the Gaussian included, falls as exp(−½ kᵀ(1 + Lᵀ s⁻² L)⁻¹k), whatever
-the f_i are. In axes that diagonalise this, 1/v_j, a trapezoid rule of spacing h_j has errors ε = exp(−2π²v_j/h_j²). The
-mean of two lattices, the second shifted by half a cell, is better still, and their difference shows how good (`planes`).
+**Lattice.** The Fourier transform of the integrand, the Gaussian included, falls as exp(−½ kᵀ(1 + Lᵀ s⁻² L)⁻¹k),
+whatever the f_i are. In axes that diagonalise this, 1/v_j, a trapezoid rule of spacing h_j has errors
+ε = exp(−2π²v_j/h_j²). The mean of two lattices, the second shifted by half a cell, is better still, and their
+difference shows how good (`planes`).
 
 **Panels.** Inputs that are nearly collinear have little noise of their own, and those of a singular K have none: their
 lattices have too many nodes. Then panels end at the kinks and are short where these are blurred little (`nested`).
@@ -96,7 +97,7 @@ def averages_by_factors(activation: Activation, K: np.ndarray, keys: Sequence[Ke
 
     with one_blas_thread(), ThreadPoolExecutor(cpu_count() or 1) as pool:
         list(pool.map(fill, range(len(K))))
-    return Estimate(*found, "common factors")
+    return Estimate(found[0], found[1], "common factors")
 
 
 def _one(activation: Activation, K: np.ndarray, keys: Sequence[Key], to: float) -> np.ndarray:
@@ -104,7 +105,9 @@ def _one(activation: Activation, K: np.ndarray, keys: Sequence[Key], to: float) 
     factors = common_factors(K)
     products = [sorted({key[i] for key in keys}) for i in range(len(K))]
     functions = [
-        smoothed(activation, each, s, max(s, 1.01 * to * float(np.linalg.norm(L)))) if s > 0 else _plain(activation, each)
+        smoothed(activation, each, s, max(s, 1.01 * to * float(np.linalg.norm(L))))
+        if s > 0
+        else _plain(activation, each)
         for L, s, each in zip(factors.L, factors.s, products, strict=True)
     ]
     where = np.array([[each.index(k) for each, k in zip(products, key, strict=True)] for key in keys]).T

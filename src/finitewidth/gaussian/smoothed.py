@@ -1,8 +1,8 @@
-r"""g(m) = ⟨Π σ⁽ᵏ⁾(m + s ξ)⟩ over ξ ~ N(0, 1): products of derivatives of σ, smoothed by noise, as piecewise polynomials.
+r"""g(m) = ⟨Π σ⁽ᵏ⁾(m + s ξ)⟩ over ξ ~ N(0, 1): products of derivatives of σ, smoothed by noise, tabulated.
 
-A kink of σ is blurred over the width s; away from it, g changes no faster than σ. Panels in m are as short as that asks,
-and a polynomial on each goes through values by quadrature over ξ, whose panels end where m + s ξ is a kink. Between the
-nodes, and by a coarser rule, the values are asked again: how far they lie off is the error.
+A kink of σ is blurred over the width s; away from it, g changes no faster than σ. Panels in m are as short as that
+asks, and a polynomial on each goes through values by quadrature over ξ, whose panels end where m + s ξ is a kink.
+Between the nodes, and by a coarser rule, the values are asked again: how far they lie off is the error.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,12 +20,13 @@ _DEGREE = 9
 _BETWEEN = np.array([-0.35, 0.96])  # of a panel [−1, 1]: not at its nodes
 _FINE, _COARSE = 11, 9
 _SCALES = (0.7, 0.35, 0.17)  # lengths of panels, in turn
-_GOAL = 1e-7
+_GOAL = 4e-7
 _REACH, _SEGMENTS = 7.3, 5
+_CUT, _SAFETY = 1e-12, 4.0  # what lies beyond that reach; a single m may be worse than the root mean square
 
 
 class Smoothed(NamedTuple):
-    """One input's g by product, and their errors: root mean square over m ~ N(0, far²/8²), relative to g's own."""
+    """One input's g by product, and their errors, relative to the root mean square of g over m ~ N(0, far²/8²)."""
 
     table: Callable[[np.ndarray], np.ndarray]
     error: np.ndarray
@@ -62,7 +63,8 @@ def _on_panels(activation: Activation, products: Sequence[Orders], s: float, far
     weight = (length[:, None] * np.exp(-32 * (m[:, _DEGREE + 1 :] / far) ** 2)).ravel()
     off = between - table(m[:, _DEGREE + 1 :].ravel()).T
     square, size = ((each * each) @ weight for each in (off, between))
-    return Smoothed(table, np.sqrt(np.divide(square, size, out=np.zeros_like(size), where=size > 0)))
+    relative = np.sqrt(np.divide(square, size, out=np.zeros_like(size), where=size > 0))
+    return Smoothed(table, _SAFETY * relative + _CUT)
 
 
 def _places(activation: Activation, s: float) -> tuple[np.ndarray, np.ndarray]:
