@@ -184,5 +184,7 @@ def test_four_inputs_by_nested_panels(name: str) -> None:
         return np.stack([d[0][0] * d[1][0] * d[2][0] * d[3][0], d[0][0] * d[1][0] * d[2][1] * d[3][1]])
 
     estimate = fw.expectation(f, K, kinks=activation.kinks, rtol=1e-6)
-    assert np.all(np.abs(value[:, 0] - estimate.value) <= error[:, 0] + estimate.error)
+    # eight planes of kinks are too many for its panels: hardtanh is sampled there, to one standard error
+    errors = 4 if estimate.method == "population" else 1
+    assert np.all(np.abs(value[:, 0] - estimate.value) <= error[:, 0] + errors * estimate.error)
     assert np.all(error[:, 0] <= 1e-7 * np.abs(estimate.value).max())
