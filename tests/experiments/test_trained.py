@@ -7,7 +7,7 @@ import pytest
 
 import finitewidth as fw
 from finitewidth.errors import TrustWarning
-from finitewidth.experiments import measure_trained, measure_trained_widths
+from finitewidth.experiments import Outputs, measure_trained, measure_trained_widths
 from finitewidth.experiments.courses import course
 from finitewidth.experiments.trained_networks import Data, TrainedNetworks
 from finitewidth.precision import float64
@@ -148,3 +148,68 @@ def test_training_is_a_part_of_ensembles(tmp_path):
     np.testing.assert_array_equal(again.estimate["distance"].value, run.estimate["distance"].value)
     with pytest.raises(fw.InputError, match="a tensor of networks at initialisation"):
         fw.ensemble(NET, TEST, **{**options, "observables": ["V"]})
+
+
+def test_named_observables_are_what_measure_trained_measures():
+    net = fw.MLP("tanh", depth=2, width=8, n_out=2, C_b=0.2, C_W=1.5, lambda_b=0.5, lambda_W=0.7)
+    y = [[0.6, 0.1], [-0.4, 0.3]]
+    names = ["mean", "covariance", "loss", "H", "H_moved", "z_moved", "parameters_moved"]
+    training = fw.Training(X, y, algorithm=DESCENT, times=[3, 15])
+    options = {"n_networks": 200, "seed": 1, "workers": 1}
+    run = fw.ensemble(net, X, observables=names, training=training, **options)
+    seen = measure_trained(net, X, y, algorithm=DESCENT, times=[3, 15], control=False, **options)
+    for name in names:
+        np.testing.assert_allclose(run.estimate[name].value, seen.value[name], rtol=1e-8, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(run.estimate[name].standard_error, seen.standard_error[name], rtol=1e-6, atol=1e-9)
+    by_default = fw.ensemble(net, X, training=training, **options)
+    assert list(by_default.estimates) == ["mean", "covariance"]
+
+
+@pytest.mark.parametrize("options", [{"draw": "layers"}, {"draw": "netwroks"}, {"outputs": Outputs(z=4)}])
+def test_training_takes_no_options_of_drawing(options):
+    with pytest.raises(fw.InputError, match="leave out `draw` and `outputs`"):
+        fw.ensemble(NET, X, training=fw.Training(X, Y, algorithm=DESCENT), n_networks=4, **options)
+
+
+def test_a_second_experiment_alike_does_not_compile_again(monkeypatch):
+    net = fw.MLP("tanh", depth=2, width=7)
+    made = []
+    monkeypatch.setattr(TrainedNetworks, "_train", counted(TrainedNetworks._train, made))
+    plan = course(fw.GradientDescent(0.1, 3), inputs=2)
+    numbers = np.arange(TrainedNetworks(net, Data(X, np.array([Y])), plan, seed=0).together)
+
+    def loss(y, seed, plan=plan):
+        with float64():
+            seen = TrainedNetworks(net, Data(X, np.array([y])), plan, seed=seed).contributions(numbers)
+            return float(np.mean(np.asarray(seen["loss"])))
+
+    first, other, again = loss(Y, 0), loss([9.0, 9.0], 5), loss(Y, 0)
+    assert len(made) == 1 and first == again and other > 2 * first  # its own targets, not those of the first
+    loss(Y, 0, course(fw.GradientDescent(0.2, 3), inputs=2))
+    assert len(made) == 2
+
+
+def counted(function, calls):
+    def wrapped(*args, **kwargs):
+        calls.append(1)
+        return function(*args, **kwargs)
+
+    return wrapped
+
+
+def test_kept_programs_look_at_their_own_inputs_and_users_functions_are_read_anew():
+    size, net = [1.0], fw.MLP("tanh", depth=2, width=5)
+
+    @fw.observable(dims=("a",))
+    def scaled(network):
+        return size[0] * network.z()[0]
+
+    training = fw.Training(X, Y, algorithm=fw.GradientDescent(0.1, 3))
+    options = {"training": training, "n_networks": 8, "workers": 1}
+    one, two = (fw.ensemble(net, x, observables=["mean"], **options).estimate["mean"].value for x in (X, TEST))
+    both = fw.ensemble(net, np.concatenate([X, TEST]), observables=["mean"], **options).estimate["mean"].value
+    np.testing.assert_allclose(np.concatenate([one, two], axis=2), both, rtol=1e-9)
+    before = fw.ensemble(net, X, observables=[scaled], **options).estimate["scaled"].value
+    size[0] = 2.0
+    after = fw.ensemble(net, X, observables=[scaled], **options).estimate["scaled"].value
+    np.testing.assert_allclose(after, 2 * before, rtol=1e-12)

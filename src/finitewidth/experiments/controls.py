@@ -40,7 +40,7 @@ from finitewidth.experiments.linearised import is_affine, linearised, response
 from finitewidth.experiments.moments import less, of_both_signs, of_gaussian
 from finitewidth.experiments.networks import layers, preactivations
 from finitewidth.experiments.tangent_kernel import tangent_kernel
-from finitewidth.experiments.trained_networks import Data, NetworksByNumber
+from finitewidth.experiments.trained_networks import Arrays, Data, NetworksByNumber
 
 
 class TangentKernels(NetworksByNumber):
@@ -48,7 +48,8 @@ class TangentKernels(NetworksByNumber):
 
     kind, stream = "tangent kernels", 1
 
-    def one(self, key: jax.Array, order_key: jax.Array, x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
+    def one(self, key: jax.Array, order_key: jax.Array, arrays: Arrays) -> dict[str, jax.Array]:
+        x, _ = arrays
         H = tangent_kernel(self.net, self.draw(key), x, onto=self.data.trained)
         return {"H": jnp.einsum("iaib->ab", H) / self.net.n_out}
 
@@ -70,9 +71,17 @@ class _WithOneKernel(NetworksByNumber):
         return {name: _average(name) for name in ("first", "second", "third", "fourth")}
 
     @property
-    def full_kernel(self) -> jax.Array:
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        return *super().arrays, self.kernel
+
+    def full(self, kernel: jax.Array) -> jax.Array:
         """Θ_ab δ_ij, (n_out, N, n_out, N_T)."""
-        return jnp.einsum("ab,ij->iajb", self.kernel, jnp.eye(self.net.n_out))
+        return jnp.einsum("ab,ij->iajb", kernel, jnp.eye(self.net.n_out))
+
+    def _without_numbers(self) -> NetworksByNumber:
+        alone = super()._without_numbers()
+        del alone.__dict__["kernel"]
+        return alone
 
 
 class LinearisedNetworks(_WithOneKernel):
@@ -80,14 +89,14 @@ class LinearisedNetworks(_WithOneKernel):
 
     kind, stream = "linearised networks", 2
 
-    def one(self, key: jax.Array, order_key: jax.Array, x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
-        parameters = self.draw(key)
+    def one(self, key: jax.Array, order_key: jax.Array, arrays: Arrays) -> dict[str, jax.Array]:
+        (x, y, one), parameters = arrays, self.draw(key)
         H, z = tangent_kernel(self.net, parameters, x, onto=self.data.trained), preactivations(self.net, parameters, x)
 
         def trained(kernel: jax.Array) -> Any:
             return of_both_signs(lambda z: linearised(kernel, z, y, course=self.course, key=order_key), z)
 
-        return less(trained(H), trained(self.full_kernel))
+        return less(trained(H), trained(self.full(one)))
 
 
 class LinearisedAlike(_WithOneKernel):
@@ -95,8 +104,9 @@ class LinearisedAlike(_WithOneKernel):
 
     kind, stream = "linearised alike", 3
 
-    def one(self, key: jax.Array, order_key: jax.Array, x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
-        parameters, Theta = self.draw(key), self.full_kernel
+    def one(self, key: jax.Array, order_key: jax.Array, arrays: Arrays) -> dict[str, jax.Array]:
+        x, y, one = arrays
+        parameters, Theta = self.draw(key), self.full(one)
         if not is_affine(self.course):
             z = preactivations(self.net, parameters, x)
             return of_both_signs(lambda z: linearised(Theta, z, y, course=self.course, key=order_key), z)

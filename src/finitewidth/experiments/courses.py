@@ -1,8 +1,8 @@
 """What a training is: algorithm, loss, and the times at which the network is looked at."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
@@ -14,6 +14,24 @@ from finitewidth.errors import InputError
 from finitewidth.experiments.losses import Loss, named
 
 Trainable = GradientFlow | GradientDescent | Momentum | Sgd | Adam
+ALGORITHMS: dict[str, type[Trainable]] = {
+    "flow": GradientFlow,
+    "descent": GradientDescent,
+    "momentum": Momentum,
+    "sgd": Sgd,
+    "adam": Adam,
+}
+
+
+def describe_algorithm(algorithm: Trainable) -> dict[str, Any]:
+    """Its short name and its parameters."""
+    name = next(name for name, kind in ALGORITHMS.items() if type(algorithm) is kind)
+    return {"name": name, **asdict(algorithm)}
+
+
+def algorithm_of(description: Mapping[str, Any]) -> Trainable:
+    """The algorithm that was described."""
+    return ALGORITHMS[description["name"]](**{name: each for name, each in description.items() if name != "name"})
 
 
 @dataclass(frozen=True)

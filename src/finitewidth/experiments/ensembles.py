@@ -23,15 +23,22 @@ DRAWS = {"networks": InitialNetworks, "layers": InitialLayers}
 class Training(Protocol):
     """What is done to networks before they are measured."""
 
+    @property
+    def x_train(self) -> Any:
+        """The inputs of training."""
+
     def experiment(self, net: MLP, x: np.ndarray, observables: Sequence[Any], seed: int) -> Experiment:
         """Trained networks, and what they contribute."""
+
+    def to_json(self) -> Mapping[str, Any]:
+        """As a ledger keeps it."""
 
 
 def ensemble(
     net: MLP,
     x: Any,
     *,
-    observables: Sequence[Observed] = ("K", "V"),
+    observables: Sequence[Observed] | None = None,
     n_networks: int,
     seed: int = 0,
     draw: str = "networks",
@@ -53,7 +60,7 @@ def ensemble(
         net: the architecture. x: (N, n_in) inputs.
         observables: names of tensors (K, V, Theta, A, B, D, F, P, Q, R, S, T, U, at the output layer, times n),
             "gradient_norms", what `fw.observables` makes (moments, cumulants, kernels, histograms, …), or functions of
-            one network, decorated with `fw.observable` or bare.
+            one network, decorated with `fw.observable`. None: K and V; with `training` mean and covariance.
         n_networks: how many, at least 2. Errors fall as its square root.
         seed: an integer from 0 to 2³² − 1.
         draw: "networks" draws all weights. "layers" draws layer by layer without weights, exactly in law (THEORY §3):
@@ -87,10 +94,16 @@ def ensemble(
     net, x, seed = arguments.network(net), arguments.inputs(net, x), arguments.seed(seed)
     net = replace(net, n_in=x.shape[1])
     experiment: Experiment
+    kept: dict[str, Any] = {"x": x.tolist() if x.size <= MOST_KEPT else None}
     if training is not None:
-        experiment = training.experiment(net, x, observables, seed)
+        if draw != "networks" or outputs is not None:
+            raise InputError("`training` trains networks with all their weights; leave out `draw` and `outputs`")
+        asked = ("mean", "covariance") if observables is None else observables
+        experiment = training.experiment(net, x, asked, seed)
+        kept["training"] = training.to_json() if np.size(training.x_train) <= MOST_KEPT else None
     else:
-        experiment = at_initialisation(net, x, observables, seed=seed, draw=draw, outputs=outputs)
+        asked = ("K", "V") if observables is None else observables
+        experiment = at_initialisation(net, x, asked, seed=seed, draw=draw, outputs=outputs)
     return run(
         experiment,
         n_networks=n_networks,
@@ -99,7 +112,7 @@ def ensemble(
         workers=workers,
         chunk=chunk,
         progress=progress,
-        extra={"x": x.tolist() if x.size <= MOST_KEPT else None, **(extra or {})},
+        extra={**kept, **(extra or {})},
     )
 
 

@@ -1,6 +1,7 @@
 """The two ways of drawing networks at initialisation, as experiments: with their weights, and layer by layer."""
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import pairwise
@@ -11,7 +12,7 @@ import numpy as np
 
 from finitewidth.architecture import MLP
 from finitewidth.errors import InputError
-from finitewidth.experiments.compiled import compiled
+from finitewidth.experiments.compiled import compiled, kept
 from finitewidth.experiments.descriptions import describe_array, describe_function, describe_net
 from finitewidth.experiments.drawn import WithWeights
 from finitewidth.experiments.experiment import Quantity
@@ -90,9 +91,20 @@ class InitialNetworks:
 
     @cached_property
     def _program(self) -> Any:
+        computed = tuple(each.computed for each in self.observables)
+        if None in computed:
+            return self._made()
+        return kept((type(self), self.net, self.x.shape, self.outputs, computed), self._made)
+
+    def _made(self) -> Any:
+        alone = copy(self)  # without the numbers, which a program that is kept must not hold on to, nor read
+        alone.__dict__.update(x=np.broadcast_to(np.nan, self.x.shape), seed=None)
+        for name in ("_program", "_key"):
+            alone.__dict__.pop(name, None)
+
         @compiled
         def program(key: jax.Array, numbers: jax.Array, x: jax.Array) -> dict[str, jax.Array]:
-            return jax.vmap(lambda key: self.one(key, x))(network_keys(key, numbers))
+            return jax.vmap(lambda key: alone.one(key, x))(network_keys(key, numbers))
 
         return program
 

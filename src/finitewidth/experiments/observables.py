@@ -15,7 +15,7 @@ An observable is a function of one network, and says how averages over networks 
 """
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -85,6 +85,16 @@ class Observable:
         if module not in (None, "__main__") and getattr(sys.modules.get(module), str(name), None) is self:
             return _find, (module, name)
         return Observable, (self.name, self.function, self.dims, self.statistic, self.needs, self.coords)
+
+    @property
+    def computed(self) -> Hashable:
+        """By what a compiled program knows it; None of a user's function, which may read what changes between runs."""
+        held: Any = ()
+        function = self.function
+        if isinstance(function, partial):
+            function, held = function.func, (function.args, tuple(sorted(function.keywords.items())))
+        ours = str(getattr(function, "__module__", "")).startswith("finitewidth.")
+        return (self.name, function, held) if ours else None
 
     def contributions(self, network: Any) -> dict[str, Any]:
         """What one network contributes, by the name of the observable and of the part."""

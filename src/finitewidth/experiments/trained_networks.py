@@ -4,7 +4,8 @@ It is the same network at initialisation, and sees the same batches, whoever tra
 that diverges, or does not settle, contributes what is not a number, and whoever adds up leaves it out and counts it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from finitewidth.architecture import MLP
-from finitewidth.experiments.compiled import compiled
+from finitewidth.experiments.compiled import compiled, kept
 from finitewidth.experiments.courses import Course
 from finitewidth.experiments.descriptions import describe_array, describe_net
 from finitewidth.experiments.experiment import Quantity
@@ -30,6 +31,7 @@ from finitewidth.experiments.training import train
 NORMAL_COST = 60.0  # floating-point operations that take as long as one Gaussian random number
 ORDERS = 0xFFFFFFFF  # the stream of keys for orders of batches; those of networks are below
 DIVERGED = 1e6  # outputs this many times as large as outputs and targets were are on their way to infinity
+Arrays = tuple[jax.Array, ...]
 USUAL_STEPS = 300  # guessed where the algorithm does not say how many
 
 
@@ -54,6 +56,8 @@ class Data:
 class NetworksByNumber:
     """What experiments on networks with weights share: numbers to keys, one compiled program, sizes.
 
+    The program is that of all experiments in this process that do the same to arrays of the same shapes.
+
     Arguments
         net, data, course, seed: the networks and their training.
     """
@@ -64,9 +68,14 @@ class NetworksByNumber:
     def __init__(self, net: MLP, data: Data, course: Course, *, seed: int) -> None:
         self.net, self.data, self.course, self.seed = net, data, course, seed
 
-    def one(self, key: jax.Array, order_key: jax.Array, x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
-        """What the network of this key contributes."""
+    def one(self, key: jax.Array, order_key: jax.Array, arrays: Arrays) -> dict[str, jax.Array]:
+        """What the network of this key contributes; of arrays it reads these, and the experiment's own shapes only."""
         raise NotImplementedError
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """The numbers that its program is given: x, y, and what else a kind needs."""
+        return self.data.x, self.data.y
 
     @property
     def steps(self) -> float:
@@ -94,7 +103,7 @@ class NetworksByNumber:
         }
 
     def contributions(self, numbers: np.ndarray) -> Mapping[str, Any]:
-        return self._program(self._key, numbers, self.data.x, self.data.y)
+        return self._program(self._key, numbers, self.arrays)
 
     def quantities(self) -> Mapping[str, Quantity]:
         raise NotImplementedError
@@ -112,14 +121,33 @@ class NetworksByNumber:
         key = ensemble_key(self.net, self.seed)
         return key if self.stream == 0 else jax.random.fold_in(key, ORDERS - self.stream)
 
+    def _same(self) -> Hashable:
+        """What the program depends on besides arrays; None where that cannot be told."""
+        return self.net, self.course
+
     @cached_property
     def _program(self) -> Any:
+        same = self._same()
+        if same is None:
+            return self._made()
+        return kept((type(self), same, *map(np.shape, self.arrays)), self._made)
+
+    def _made(self) -> Any:
+        alone = self._without_numbers()  # which a program that is kept must not hold on to, nor read
+
         @compiled
-        def program(key: jax.Array, numbers: jax.Array, x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
+        def program(key: jax.Array, numbers: jax.Array, arrays: Arrays) -> dict[str, jax.Array]:
             keys, orders = network_keys(key, numbers), network_keys(jax.random.fold_in(key, ORDERS), numbers)
-            return jax.vmap(lambda key, order: self.one(key, order, x, y))(keys, orders)
+            return jax.vmap(lambda key, order: alone.one(key, order, arrays))(keys, orders)
 
         return program
+
+    def _without_numbers(self) -> "NetworksByNumber":
+        alone = copy(self)
+        for name in ("_program", "_key", "seed"):
+            alone.__dict__.pop(name, None)
+        alone.data = Data(_nothing(self.data.x), _nothing(self.data.y))
+        return alone
 
     @property
     def _parameters(self) -> int:
@@ -146,8 +174,11 @@ class TrainedNetworks(NetworksByNumber):
         last = self.course.times[-1]
         return 3.0 + (USUAL_STEPS if self.course.flows or np.isinf(last) else last)
 
-    def one(self, key: jax.Array, order_key: jax.Array, x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
-        before, few = self.draw(key), self.data.trained
+    def _same(self) -> Hashable:
+        return super()._same(), self.linearised
+
+    def one(self, key: jax.Array, order_key: jax.Array, arrays: Arrays) -> dict[str, jax.Array]:
+        (x, y), before, few = arrays, self.draw(key), self.data.trained
         seen = self._train(before, order_key, x, y)
         made = {**moments(seen.pop("z")), **seen}
         if self.linearised:
@@ -201,6 +232,11 @@ class TrainedNetworks(NetworksByNumber):
             of_control = cumulants(self.course.times, "control/").items()
             found |= {f"control/{name}": quantity for name, quantity in of_control}
         return found
+
+
+def _nothing(like: np.ndarray) -> np.ndarray:
+    """An array of the same shape without numbers, which takes no memory."""
+    return np.broadcast_to(np.nan, np.shape(like))
 
 
 def _kernel(net: MLP, parameters: Parameters, x: jax.Array) -> jax.Array:

@@ -1,6 +1,6 @@
 """Training as a part of `finitewidth.ensemble`: any observable, of networks that have been trained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,18 +10,18 @@ import numpy as np
 
 from finitewidth.algorithms import GradientFlow
 from finitewidth.architecture import MLP
-from finitewidth.errors import InputError
 from finitewidth.experiments import arguments
-from finitewidth.experiments.courses import Course, Trainable, course
+from finitewidth.experiments.courses import Course, Trainable, algorithm_of, course, describe_algorithm
 from finitewidth.experiments.descriptions import describe_array, describe_function
 from finitewidth.experiments.drawn import WithWeights
 from finitewidth.experiments.experiment import Quantity
 from finitewidth.experiments.losses import targets
-from finitewidth.experiments.networks import Parameters
+from finitewidth.experiments.networks import Parameters, preactivations
 from finitewidth.experiments.observables import Observable
 from finitewidth.experiments.statistics import Averages
-from finitewidth.experiments.tensors import TENSORS, Outputs
-from finitewidth.experiments.trained_networks import USUAL_STEPS, Data, NetworksByNumber
+from finitewidth.experiments.tensors import Outputs
+from finitewidth.experiments.trained_networks import USUAL_STEPS, Arrays, Data, NetworksByNumber
+from finitewidth.experiments.trained_observables import of_trained
 from finitewidth.experiments.training import train
 
 
@@ -36,7 +36,9 @@ class Training:
         times: when to look: increasing times of the flow or numbers of steps; None is the algorithm's end. Every
             estimate has a first axis `time`.
 
-    An observable gets the trained network; what it was at initialisation is `network.before`.
+    Observables have the names of `finitewidth.experiments.trained_observables` ("mean", "covariance", "loss", …), are
+    made by `fw.observables`, or are functions of the trained network; what it was at initialisation is
+    `network.before`.
 
     >>> import finitewidth as fw, jax.numpy as jnp
     >>> @fw.observable(dims=("layer",), needs="weights")
@@ -66,26 +68,55 @@ class Training:
         from finitewidth.experiments.ensembles import observed  # it imports experiments of all kinds
 
         inputs = arguments.inputs(net, self.x_train, name="x_train")
-        algorithm = GradientFlow() if self.algorithm is None else self.algorithm
-        plan = course(algorithm, loss=self.loss, times=self.times, inputs=inputs.shape[0])
+        plan = self.plan
         y = targets(plan.loss, self.y_train, inputs=inputs.shape[0], n_out=net.n_out)
-        made = observed(observables)
-        if names := [each.name for each in made if each.name in TENSORS]:
-            raise InputError(
-                f"`observables` has {names[0]!r}, a tensor of networks at initialisation; of trained ones ask for what "
-                "fw.observables makes, such as moment('i') or cumulant('ii')"
-            )
+        made = observed(of_trained(observables))
         net = replace(net, n_in=inputs.shape[1])
         return ObservedTraining(net, Data(inputs, y), plan, seed=seed, x=x, observables=made)
 
+    def to_json(self) -> dict[str, Any]:
+        """As a ledger keeps it; of a training that was accepted."""
+        return {
+            "x_train": np.asarray(self.x_train, dtype=np.float64).tolist(),
+            "y_train": np.asarray(self.y_train, dtype=np.float64).tolist(),
+            "algorithm": describe_algorithm(GradientFlow() if self.algorithm is None else self.algorithm),
+            "loss": self.loss,
+            "times": None if self.times is None else [float(time) for time in np.ravel(self.times)],
+        }
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> "Training":
+        """The training that was kept."""
+        algorithm = algorithm_of(kept["algorithm"])
+        times = kept["times"]
+        if times is not None and not isinstance(algorithm, GradientFlow):
+            times = [time if np.isinf(time) else int(time) for time in times]
+        return cls(kept["x_train"], kept["y_train"], algorithm, kept["loss"], times)
+
+    @property
+    def plan(self) -> Course:
+        """Algorithm, loss and times, checked."""
+        algorithm = GradientFlow() if self.algorithm is None else self.algorithm
+        return course(algorithm, loss=self.loss, times=self.times, inputs=len(self.x_train))
+
 
 class TrainedNetwork(WithWeights):
-    """A network after training; `before` is the same at initialisation, whose own `before` is itself."""
+    """A network after training.
+
+    before: the same at initialisation, whose own `before` is itself. loss: of the training inputs.
+    """
 
     def __init__(
-        self, net: MLP, parameters: Parameters, x: jax.Array, outputs: Outputs, before: "TrainedNetwork | None"
+        self,
+        net: MLP,
+        parameters: Parameters,
+        x: jax.Array,
+        outputs: Outputs,
+        loss: jax.Array,
+        before: "TrainedNetwork | None",
     ) -> None:
         super().__init__(net, parameters, x, outputs)
+        self.loss = loss
         self.before = self if before is None else before
 
 
@@ -111,12 +142,16 @@ class ObservedTraining(NetworksByNumber):
         last = self.course.times[-1]
         return 3.0 + (USUAL_STEPS if self.course.flows or np.isinf(last) else last)
 
-    def one(self, key: jax.Array, order_key: jax.Array, x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
-        start = self.draw(key)
-        before = self._network(start, None)
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        return *super().arrays, self.x
+
+    def one(self, key: jax.Array, order_key: jax.Array, arrays: Arrays) -> dict[str, jax.Array]:
+        start, (x, y, _) = self.draw(key), arrays
+        before = self._network(start, None, arrays)
 
         def observe(after: Parameters) -> dict[str, jax.Array]:
-            network = self._network(after, before)
+            network = self._network(after, before, arrays)
             # an observable that overlooks what is not a number would hide that a network diverged
             fate = {"finite/": jnp.where(jnp.isfinite(network.z()).all(), 0.0, jnp.nan)}
             parts = [each.contributions(network) for each in self.observables]
@@ -124,8 +159,19 @@ class ObservedTraining(NetworksByNumber):
 
         return train(self.net, start, x, y, course=self.course, key=order_key, observe=observe)
 
-    def _network(self, parameters: Parameters, before: "TrainedNetwork | None") -> "TrainedNetwork":
-        return TrainedNetwork(self.net, parameters, jnp.asarray(self.x), self._outputs, before)
+    def _network(self, parameters: Parameters, before: "TrainedNetwork | None", arrays: Arrays) -> "TrainedNetwork":
+        x_train, y, x = arrays
+        loss = self.course.loss(preactivations(self.net, parameters, x_train), y)
+        return TrainedNetwork(self.net, parameters, x, self._outputs, loss, before)
+
+    def _same(self) -> Hashable:
+        computed = tuple(each.computed for each in self.observables)
+        return None if None in computed else (super()._same(), computed)
+
+    def _without_numbers(self) -> NetworksByNumber:
+        alone = super()._without_numbers()
+        del alone.__dict__["x"]
+        return alone
 
     def describe(self) -> Mapping[str, Any]:
         functions = {

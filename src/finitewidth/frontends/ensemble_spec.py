@@ -15,24 +15,31 @@ observables = ["K", "V", { kind = "moment", pattern = "iijj", layer = 2 }]
 n_networks = 1_000_000
 draw = "layers"
 path = "run.db"
+
+With a section [training] (`training_spec`) networks are trained first, and [inputs] may be left out: then they are
+looked at on the inputs of training.
 """
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finitewidth.errors import InputError
+from finitewidth.frontends import training_spec
+from finitewidth.frontends.spec_values import examples, known
 
 if TYPE_CHECKING:
     from finitewidth.experiments.runs import Progress, Run
+    from finitewidth.experiments.trainings import Training
 
 _KEYS = {
     "network": ("activation", "depth", "width", "n_out", "C_b", "C_W", "lambda_b", "lambda_W"),
-    "inputs": ("data", "x", "rows"),
+    "inputs": ("data", "x", "rows", "target"),
+    "training": training_spec.KEYS,
     "ensemble": ("observables", "n_networks", "seed", "draw", "path", "engine", "workers", "chunk"),
 }
 _KINDS = {
@@ -73,11 +80,13 @@ class Spec:
     @classmethod
     def checked(cls, source: str, contents: Mapping[str, Any]) -> "Spec":
         """A spec with these contents, all of whose keys are known."""
-        _known(source, "section", contents, _KEYS)
+        known(source, "section", contents, _KEYS)
         for section, keys in _KEYS.items():
+            if section not in contents and (section == "training" or (section == "inputs" and "training" in contents)):
+                continue
             if not isinstance(contents.get(section), Mapping):
                 raise InputError(f"`SPEC` {source!r} has no section [{section}]; its keys are {', '.join(keys)}")
-            _known(source, f"key in [{section}]", contents[section], keys)
+            known(source, f"key in [{section}]", contents[section], keys)
         for section, key in (("network", "activation"), ("network", "depth"), ("ensemble", "n_networks")):
             if key not in contents[section]:
                 raise InputError(f"`SPEC` {source!r} has no {key} in [{section}]; add it")
@@ -89,9 +98,14 @@ class Spec:
         return self.contents["ensemble"].get("path")
 
     def to_json(self) -> Any:
-        """As a ledger keeps it: with the inputs themselves, for files change."""
-        inputs = {"x": self._inputs().tolist()}
-        return json.loads(json.dumps({**self.contents, "inputs": inputs}))
+        """As a ledger keeps it: with the examples themselves, for files change."""
+        kept = {**self.contents, "inputs": {"x": self._inputs.tolist()}}
+        if (training := self._training) is not None:
+            mine = self.contents["training"]
+            asked = {key: each for key, each in mine.items() if key not in ("data", "rows", "target")}
+            examples = training.to_json()
+            kept["training"] = {**asked, "x": examples["x_train"], "y": examples["y_train"]}
+        return json.loads(json.dumps(kept))
 
     def run(
         self,
@@ -106,16 +120,19 @@ class Spec:
         from finitewidth.architecture import MLP
         from finitewidth.experiments.ensembles import ensemble
 
-        x, asked = self._inputs(), dict(self.contents["ensemble"])
+        x, asked = self._inputs, dict(self.contents["ensemble"])
         net = MLP(**self.contents["network"])
-        observables = [self._observable(each) for each in asked.get("observables", ["K", "V"])]
+        observables = asked.get("observables")
+        if observables is not None and not isinstance(observables, list):
+            raise InputError(f"`SPEC` {self.source!r}: observables must be a list, but got {observables!r}")
         return ensemble(
             net,
             x,
-            observables=observables,
+            observables=None if observables is None else [self._observable(each) for each in observables],
             n_networks=asked["n_networks"] if n_networks is None else n_networks,
             seed=asked.get("seed", 0),
             draw=asked.get("draw", "networks"),
+            training=self._training,
             path=path,
             engine=asked.get("engine") if engine is None else engine,
             workers=asked.get("workers") if workers is None else workers,
@@ -124,26 +141,17 @@ class Spec:
             extra={"spec": self.to_json()},
         )
 
+    @cached_property
     def _inputs(self) -> Any:
-        import numpy as np
+        if "inputs" in self.contents:
+            return examples(self.source, "inputs", self.contents["inputs"])[0]
+        assert self._training is not None
+        return self._training.x_train
 
-        from finitewidth.data import load_data
-
-        given = self.contents["inputs"]
-        if ("data" in given) == ("x" in given):
-            raise InputError(f"`SPEC` {self.source!r} needs one of data and x in [inputs]")
-        if "x" in given and "rows" in given:
-            raise InputError(f"`SPEC` {self.source!r} has rows in [inputs], which choose from data, beside x")
-        if "x" in given:
-            return np.asarray(given["x"], dtype=np.float64)
-        inputs, rows = load_data(given["data"]).inputs, given.get("rows")
-        if rows is None:
-            return inputs
-        if not isinstance(rows, list) or not all(isinstance(r, int) and 0 <= r < len(inputs) for r in rows) or not rows:
-            raise InputError(
-                f"`SPEC` {self.source!r}: rows must be a list of numbers from 0 to {len(inputs) - 1}, but got {rows!r}"
-            )
-        return inputs[rows]
+    @cached_property
+    def _training(self) -> "Training | None":
+        given = self.contents.get("training")
+        return None if given is None else training_spec.training(self.source, given)
 
     def _observable(self, given: Any) -> Any:
         from finitewidth.experiments import observables
@@ -153,17 +161,9 @@ class Spec:
         if not isinstance(given, Mapping) or "kind" not in given:
             raise InputError(f"`SPEC` {self.source!r}: an observable is a name or {{ kind = … }}, but got {given!r}")
         options = {key: value for key, value in given.items() if key != "kind"}
-        _known(self.source, "kind of observable", [given["kind"]], _KINDS)
-        _known(self.source, f"key of the observable {given['kind']}", options, _KINDS[given["kind"]])
+        known(self.source, "kind of observable", [given["kind"]], _KINDS)
+        known(self.source, f"key of the observable {given['kind']}", options, _KINDS[given["kind"]])
         try:
             return getattr(observables, given["kind"])(**options)
         except TypeError as error:
             raise InputError(f"`SPEC` {self.source!r}: the observable {given!r} is not complete: {error}") from error
-
-
-def _known(source: str, what: str, given: Iterable[Any], known: Iterable[str]) -> None:
-    for key in given:
-        if key not in known:
-            near = get_close_matches(str(key), list(known), n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
-            raise InputError(f"`SPEC` {source!r} has an unknown {what}: {key!r}{meant}")

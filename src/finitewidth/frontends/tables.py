@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from finitewidth.architecture import MLP
     from finitewidth.compare import RunComparison, Verification
+    from finitewidth.compare_trained import TrainedComparison
     from finitewidth.criticality import Criticality, PhaseDiagram
     from finitewidth.experiments.runs import Run
     from finitewidth.frontends.prediction import FilePrediction
@@ -181,6 +182,45 @@ def run_comparison_table(found: "RunComparison") -> RenderableType:
         if not beyond
         else f"{beyond} of {len(found.rows)} numbers differ by more than chance (|z| > {found.limit:.2f}); the theory "
         "leaves out the next order in 1/n. Runs at several widths tell."
+    )
+    return Group(Text(head, style="bold"), Text(how, style="dim"), "", table, "", Text(words, style="bold"))
+
+
+def trained_comparison_table(found: "TrainedComparison") -> RenderableType:
+    """Of mean and covariance at every time the entry with the largest |z|, beside infinite width."""
+    columns = (
+        "",
+        "time",
+        "infinite width",
+        *(("first order",) if found.order else ()),
+        "experiment",
+        "std. error",
+        "z",
+    )
+    table = plain_table(*columns)
+    for row in found.worst():
+        pairs = [row.inputs[i : i + 2] for i in range(0, len(row.inputs), 2)]
+        subscript = ",".join(str(a) if found.net.n_out == 1 else f"{i}{a}" for i, a in pairs)
+        table.add_row(
+            f"{row.name}_{subscript}",
+            "end" if np.isinf(row.time) else f"{row.time:g}",
+            number(row.infinite, 6),
+            *((number(row.theory, 6),) if found.order else ()),
+            number(row.experiment, 6),
+            number(row.standard_error, 2),
+            f"{row.z:+.2f}".replace("-", "−"),
+        )
+    net, beyond = found.net, len(found.beyond)
+    head = f"{net.activation.name}, depth {net.depth}, width {net.widths[-1] if net.widths else 'none'}"
+    how = (
+        f"{found.n_networks:,} networks, {found.algorithm!r}; theory to order {found.order} in 1/n. Of mean and "
+        "covariance at every time the entry with the largest |z|; z counts statistical and numerical errors."
+    )
+    words = (
+        f"Within chance in all {len(found.rows)} numbers (|z| ≤ {found.limit:.2f})."
+        if not beyond
+        else f"{beyond} of {len(found.rows)} numbers differ by more than chance (|z| > {found.limit:.2f}); the theory "
+        f"leaves out order 1/n{'²' if found.order else ''}. Wider networks tell."
     )
     return Group(Text(head, style="bold"), Text(how, style="dim"), "", table, "", Text(words, style="bold"))
 
