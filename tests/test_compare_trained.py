@@ -1,6 +1,6 @@
 """Trained networks beside `predict`: first order holds where infinite width is seen to fail.
 
-At width 64 first order is a fifth of the covariance, the next order 2 %, as large as one standard error of 6000 networks.
+At width 64 first order is a fifth of the covariance, and the next order some 2 %: one standard error of 6000 networks.
 """
 
 import numpy as np

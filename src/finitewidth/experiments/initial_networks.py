@@ -18,6 +18,7 @@ from finitewidth.experiments.drawn import WithWeights
 from finitewidth.experiments.experiment import Quantity
 from finitewidth.experiments.layers import Layerwise, jets_for
 from finitewidth.experiments.networks import draw
+from finitewidth.experiments.normals import GENERATOR, IMPLEMENTATION
 from finitewidth.experiments.observables import NEEDS, Observable, _tensor, quantities_of
 from finitewidth.experiments.sampling import ensemble_key, network_keys, networks_in_cache, numbers_of_one
 from finitewidth.experiments.tensors import TENSORS, Outputs, efficient_outputs
@@ -62,6 +63,7 @@ class InitialNetworks:
             "net": describe_net(self.net),
             "x": describe_array(self.x),
             "seed": self.seed,
+            "generator": GENERATOR,
             "outputs": [self.outputs.z, self.outputs.H, self.outputs.dH, self.outputs.ddH],
             "observables": {
                 each.name: [describe_function(each.function), describe_function(each.statistic)]
@@ -182,7 +184,7 @@ def check(experiment: InitialNetworks) -> None:
         alone.__dict__.update(experiment.__getstate__(), observables=(each,))
         try:
             with float64():
-                key = jax.random.key(0)
+                key = jax.random.key(0, impl=IMPLEMENTATION)
                 shapes = jax.eval_shape(alone.one, key, experiment.x)
                 averages = {name: np.zeros((2, *shape.shape)) for name, shape in shapes.items()}
                 found = np.shape(each.estimated(averages))

@@ -29,6 +29,7 @@ import numpy as np
 from finitewidth.architecture import MLP
 from finitewidth.errors import InputError
 from finitewidth.experiments.drawn import place
+from finitewidth.experiments.normals import normals
 from finitewidth.experiments.patterns import partitions
 from finitewidth.experiments.tensors import TENSORS
 
@@ -71,7 +72,7 @@ class Layerwise:
             G = self._metric(l, s)
             size = G.shape[0] * G.shape[1]
             root = root_of(G.reshape(size, size))
-            drawn = root @ jax.random.normal(jax.random.fold_in(key, l), (root.shape[1], n))
+            drawn = root @ normals(jax.random.fold_in(key, l), (root.shape[1], n))
             jet = drawn.reshape(len(self._jets), x.shape[0], n)
             s = self._activated(jet)
             self._metrics.append(G)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from finitewidth.architecture import MLP
+from finitewidth.experiments.normals import normals
 
 
 class Layer(NamedTuple):
@@ -30,7 +31,7 @@ def draw(key: jax.Array, net: MLP, *, n_in: int, n_out: int) -> Parameters:
     """One network at initialisation: independent Gaussians b ~ N(0, C_b), W ~ N(0, C_W/n_{ℓ-1}).
 
     Arguments
-        key: a JAX random key.
+        key: a JAX random key (`normals.IMPLEMENTATION`).
         net: the architecture; its own `n_in` and `n_out` are not read.
         n_in, n_out: number of inputs and outputs. Given the layer before, outputs are independent and alike, so that
             statistics per output do not depend on their number.
@@ -39,10 +40,10 @@ def draw(key: jax.Array, net: MLP, *, n_in: int, n_out: int) -> Parameters:
     C_b, C_W = net.per_layer("C_b"), net.per_layer("C_W")
     sizes = [(n, n_before) for n_before, n in pairwise(widths)]
     # one call for all numbers: a hundred small ones would take longer to compile and to run
-    normals = jax.random.normal(key, (sum(n * (n_before + 1) for n, n_before in sizes),))
+    drawn = normals(key, (sum(n * (n_before + 1) for n, n_before in sizes),))
     layers = []
     for l, (n, n_before) in enumerate(sizes):
-        mine, normals = normals[: n * (n_before + 1)].reshape(n, n_before + 1), normals[n * (n_before + 1) :]
+        mine, drawn = drawn[: n * (n_before + 1)].reshape(n, n_before + 1), drawn[n * (n_before + 1) :]
         layers.append(Layer(np.sqrt(C_b[l]) * mine[:, 0], np.sqrt(C_W[l] / n_before) * mine[:, 1:]))
     return tuple(layers)
 

@@ -89,8 +89,8 @@ class Observable:
     @property
     def computed(self) -> Hashable:
         """By what a compiled program knows it; None of a user's function, which may read what changes between runs."""
+        function: Any = self.function
         held: Any = ()
-        function = self.function
         if isinstance(function, partial):
             function, held = function.func, (function.args, tuple(sorted(function.keywords.items())))
         ours = str(getattr(function, "__module__", "")).startswith("finitewidth.")

@@ -17,6 +17,7 @@ from finitewidth.architecture import MLP
 from finitewidth.errors import InputError
 from finitewidth.experiments.derivatives import Derivatives
 from finitewidth.experiments.networks import draw
+from finitewidth.experiments.normals import IMPLEMENTATION
 from finitewidth.experiments.statistics import Batch
 from finitewidth.experiments.tensors import TENSORS, Outputs
 from finitewidth.precision import float64
@@ -108,7 +109,7 @@ def network_keys(key: jax.Array, numbers: jax.Array) -> jax.Array:
 def ensemble_key(net: MLP, seed: int) -> jax.Array:
     """The key of an ensemble, from its seed and its widths."""
     with float64():
-        key = jax.random.key(seed)
+        key = jax.random.key(seed, impl=IMPLEMENTATION)
         for n in net.widths:
             key = jax.random.fold_in(key, n)
     return key

@@ -23,6 +23,7 @@ from finitewidth.experiments.experiment import Quantity
 from finitewidth.experiments.linearised import linearised as train_linearised
 from finitewidth.experiments.moments import cumulants, moments
 from finitewidth.experiments.networks import Parameters, draw, layers, preactivations
+from finitewidth.experiments.normals import GENERATOR
 from finitewidth.experiments.sampling import ensemble_key, network_keys, networks_in_cache
 from finitewidth.experiments.statistics import Averages
 from finitewidth.experiments.tangent_kernel import tangent_kernel
@@ -100,6 +101,7 @@ class NetworksByNumber:
             "loss": self.course.loss.name,
             "times": [str(time) for time in self.course.times],
             "seed": self.seed,
+            "generator": GENERATOR,
         }
 
     def contributions(self, numbers: np.ndarray) -> Mapping[str, Any]:
