@@ -64,20 +64,46 @@ def inputs(N: int, n_in: int = 64) -> np.ndarray:
 
 
 def plain() -> Record:
-    """Floating-point rate of the layers' products within a network that is drawn and run, over that of the products."""
+    """Floating-point rate of networks that are drawn, run, and their kernel K taken, over that of bare products."""
     rows = []
     for n, N in ((256, 4), (256, 256), (1024, 4), (1024, 1024)):
         net, x = fw.MLP("relu", depth=4, width=n, C_W=2.0), inputs(N)
         made = at_initialisation(net, x, ["K"], seed=0, draw="networks", outputs=Outputs(z=n))
+        weights = made.together * (64 * n + 3 * n * n)
+        work = 2.0 * N * weights + 2.0 * made.together * N * N * n  # the layers' products, and K's
         with float64():
             _, cpu = seconds(lambda made=made: made.contributions(np.arange(made.together)))
             W = np.random.default_rng(1).standard_normal((made.together, 3, n, n))
             first, z = W[:, 0, :, :64], np.random.default_rng(2).standard_normal((made.together, n, N))
             product = compiled(lambda W, first, z, x: (first @ x.T, [W[:, l] @ z for l in range(3)]))
             _, bare = seconds(lambda product=product, W=W, first=first, z=z, x=x: product(W, first, z, x))
-            _, draws = seconds(lambda n=n, made=made: _normals(made.together * (64 * n + 3 * n * n)))
-        text = f"{100 * bare / cpu:.0f} % of bare products; drawing the weights alone takes {100 * draws / cpu:.0f} %"
+            _, draws = seconds(lambda weights=weights: _drawn(weights))
+        rate, of_products = work / cpu, 2.0 * N * weights / bare
+        text = (
+            f"{1e-9 * rate:.1f} of {1e-9 * of_products:.1f} GFLOP/s, {100 * rate / of_products:.0f} %; drawing takes "
+            f"{100 * draws / cpu:.0f} %, {1e9 * draws / weights:.0f} ns a weight; without it "
+            f"{100 * work / (cpu - draws) / of_products:.0f} %"
+        )
         rows.append((f"n = {n}, N = {N}", text))
+    return {"rows": rows}
+
+
+def numbers() -> Record:
+    """CPU time of one Gaussian number of float64: ours, and JAX's with each of its generators."""
+    from finitewidth.experiments.normals import IMPLEMENTATION, normals
+
+    count, rows = 1 << 18, []
+    with float64():
+        for name, generator, draw in (
+            ("ours", IMPLEMENTATION, normals),
+            *(
+                (f"jax.random.normal, {each}", each, jax.random.normal)
+                for each in ("threefry2x32", "rbg", "unsafe_rbg")
+            ),
+        ):
+            key, drawn = jax.random.key(0, impl=generator), compiled(lambda key, draw=draw: draw(key, (count,)))
+            _, cpu = seconds(lambda key=key, drawn=drawn: drawn(key))
+            rows.append((name, f"{1e9 * cpu / count:.0f} ns"))
     return {"rows": rows}
 
 
@@ -156,18 +182,22 @@ def ledger() -> Record:
     return {"rows": rows}
 
 
-def _normals(count: int) -> jax.Array:
-    return _drawn(jax.random.key(0), count)
+def _drawn(count: int) -> jax.Array:
+    from finitewidth.experiments.normals import IMPLEMENTATION, normals
 
-
-def _drawn(key: jax.Array, count: int) -> jax.Array:
     if count not in _programs:
-        _programs[count] = compiled(lambda key: jax.random.normal(key, (count,)))
-    return _programs[count](key)
+        _programs[count] = compiled(lambda key: normals(key, (count,)))
+    return _programs[count](jax.random.key(0, impl=IMPLEMENTATION))
 
 
 _programs: dict[int, Any] = {}
-CASES: dict[str, Callable[[], Record]] = {"plain": plain, "layers": layers, "workers": workers, "ledger": ledger}
+CASES: dict[str, Callable[[], Record]] = {
+    "numbers": numbers,
+    "plain": plain,
+    "layers": layers,
+    "workers": workers,
+    "ledger": ledger,
+}
 
 
 if __name__ == "__main__":

@@ -13,12 +13,16 @@ the outputs of every network after the last step.
 
 Compilation is not counted. Contenders are called in turn, and of each the least of three rounds is shown: CPU time, of
 all threads, and wall time. Outputs of ours and of the loops are compared to 1e-9, those of torch start elsewhere.
+
+Then what bounds ours: the rate of the products that a step is made of, for as many networks at once, by XLA and by
+NumPy (a BLAS, one matrix after the other), and the rate that ours reaches with everything around them.
 """
 
 import argparse
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -110,6 +114,34 @@ def in_torch(net: fw.MLP, step: float, steps: int, many: int) -> Callable[[], ob
     return training
 
 
+def rates(net: fw.MLP, together: int) -> dict[str, float]:
+    """GFLOP/s of the products with the hidden layers' (n, n) weights, by what computes them."""
+    n, N = net.widths[-1], len(X)
+    W, z = RNG.standard_normal((together, n, n)), RNG.standard_normal((together, n, N))
+    work = 2e-9 * together * n * n * N
+    found = {"W z, NumPy": work / least_cpu(lambda: np.matmul(W, z))}
+    for name, axes, left, right in (
+        ("W z", "mij,mja->mia", W, z),
+        ("Wᵀ ε", "mij,mia->mja", W, z),
+        ("ε zᵀ", "mia,mja->mij", z, z),
+    ):
+        program = compiled(partial(jnp.einsum, axes))
+        found[f"{name}, XLA"] = work / least_cpu(partial(program, left, right))
+    return found
+
+
+def least_cpu(call: Callable[[], object], times: int = 20) -> float:
+    """Seconds of a call, the least of five rounds of several."""
+    jax.block_until_ready(call())
+    rounds = []
+    for _ in range(5):
+        begun = time.process_time()
+        for _ in range(times):
+            jax.block_until_ready(call())
+        rounds.append((time.process_time() - begun) / times)
+    return min(rounds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--width", type=int, default=32)
@@ -130,6 +162,12 @@ def main() -> None:
                 run()
                 now = (time.process_time() - cpu) / count, (time.perf_counter() - wall) / count
                 least[name] = tuple(map(min, least[name], now))
+        together = TrainedNetworks(
+            net, Data(X, Y), course(fw.GradientDescent(0.02, options.steps), inputs=len(X)), seed=0
+        ).together
+        reached = rates(net, together)
+    widths = (X.shape[1], *net.widths, 1)
+    work = 6e-9 * options.steps * len(X) * sum(a * b for a, b in pairwise(widths))  # three products a layer
     print(f"{platform.processor() or platform.machine()}, jax {jax.__version__}, finitewidth {fw.__version__}")
     print(f"width {options.width}, {options.steps} steps")
     print("| | CPU a network | wall a network | CPU / ours | wall / ours |")
@@ -137,6 +175,8 @@ def main() -> None:
     for name, (cpu, wall) in least.items():
         ratios = f"{cpu / least['ours'][0]:.1f} | {wall / least['ours'][1]:.1f}"
         print(f"| {name} | {cpu * 1e3:.3g} ms | {wall * 1e3:.3g} ms | {ratios} |")
+    print(f"\nGFLOP/s, {together} networks at once: ours {work / least['ours'][0]:.1f}; bare products:")
+    print(", ".join(f"{name} {rate:.1f}" for name, rate in reached.items()))
 
 
 if __name__ == "__main__":

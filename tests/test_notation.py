@@ -1,5 +1,6 @@
 """NOTATION.md says what the code does: the same names, the same shapes, none missing and none made up."""
 
+import ast
 import re
 from pathlib import Path
 from typing import get_type_hints
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
+from finitewidth.experiments.trained_observables import TRAINED
 from finitewidth.report.contents import Side
 
 NOTATION = Path(__file__).resolve().parents[1] / "NOTATION.md"
@@ -128,6 +130,20 @@ def prediction():
 def test_prediction_has_the_names_and_shapes_of_the_table(prediction, row):
     for name in re.findall(r"`([^`]+)`", row["name"]):
         assert getattr(prediction, name).dims == tuple(re.findall(r"\w+", row["shape"]))
+
+
+@pytest.mark.parametrize("row", table("What `finitewidth.ensemble` estimates"), ids=lambda row: row["name"])
+def test_observables_have_the_axes_of_the_table(row):
+    made = re.fullmatch(r"`(\w+)\((.*)\)`", row["name"])
+    arguments = [ast.literal_eval(made[2])] if made[2] else []
+    assert getattr(fw.observables, made[1])(*arguments).dims == tuple(re.findall(r"\w+", row["shape"]))
+
+
+def test_observables_of_trained_networks_are_those_of_the_table():
+    rows = {row["name"].strip("`"): row["shape"] for row in table("What `finitewidth.Training` adds")}
+    assert rows.keys() == TRAINED.keys()
+    for name, shape in rows.items():
+        assert TRAINED[name].dims == (() if shape == "one" else tuple(re.findall(r"\w+", shape)))
 
 
 @pytest.mark.parametrize("name", names("What `finitewidth.learning_rates` returns"))

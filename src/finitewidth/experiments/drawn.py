@@ -70,7 +70,8 @@ def metric(network: Network, layer: int) -> jax.Array:
     net, l = network.net, place(network.net, layer)
     before = network.x.T if l == 0 else net.activation(network.z(l))
     n = before.shape[0]
-    return net.per_layer("C_b")[l] + net.per_layer("C_W")[l] / n * (before.T @ before)
+    across = jax.lax.optimization_barrier(before.T)  # see `tensors`
+    return net.per_layer("C_b")[l] + net.per_layer("C_W")[l] / n * (across @ before)
 
 
 def place(net: MLP, layer: int | None) -> int:
