@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from finitewidth.algorithms import Sgd as Sgd
     from finitewidth.architecture import MLP as MLP
     from finitewidth.compare import verify as verify
+    from finitewidth.compare import verify_trained as verify_trained
     from finitewidth.criticality import critical as critical
     from finitewidth.criticality import learning_rates as learning_rates
     from finitewidth.criticality import phase_diagram as phase_diagram
@@ -75,6 +76,7 @@ _HOME = {
     "predict": "finitewidth.training",
     "learning_rates": "finitewidth.criticality",
     "verify": "finitewidth.compare",
+    "verify_trained": "finitewidth.compare",
     "ensemble": "finitewidth.experiments.ensembles",
     "Observable": "finitewidth.experiments.observables",
     "observable": "finitewidth.experiments.observables",

@@ -20,10 +20,12 @@ from cyclopts import App, CycloptsError, Parameter
 
 from finitewidth._version import __version__
 from finitewidth.errors import InputError
+from finitewidth.frontends import verify_command
 from finitewidth.frontends.ensemble_commands import ensemble
-from finitewidth.frontends.options import AsJson, NetworkOptions, VerifiedNetwork, numbers, option, whole, wholes
+from finitewidth.frontends.options import AsJson, NetworkOptions, option, positive, whole
 from finitewidth.frontends.predict_command import EPILOGUE, HELP, predict
 from finitewidth.frontends.progress import ProgressLine
+from finitewidth.frontends.verify_command import verify
 from finitewidth.programs import keep_compiled_programs
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ app = App(
 app.register_install_completion_command(add_to_startup=False)
 app.command(ensemble)
 app.command(predict, help=HELP, help_epilogue=EPILOGUE)
+app.command(verify, help=verify_command.HELP, help_epilogue=verify_command.EPILOGUE)
 
 
 @app.command(
@@ -188,7 +191,7 @@ def flow(
             inputs = load_data(data).inputs
             net = network.build(inputs.shape[1], mean_square_of(inputs), plain_sgd=False)
         else:
-            mean_square = _positive("x2", "1" if x2 is None else x2)
+            mean_square = positive("x2", "1" if x2 is None else x2)
             net = network.build(None, mean_square, plain_sgd=False)
             assert net.n_in is not None
             inputs = np.full((1, net.n_in), np.sqrt(mean_square))
@@ -206,68 +209,6 @@ def flow(
         _print(flow_table(net, layers))
         if out is not None:
             print(f"Flow: {out}")
-
-
-@app.command(
-    help="Theory against real networks: K, Θ and every tensor of order 1/n, at the last layer."
-    "\n\n"
-    "Draws networks of several widths, takes exact derivatives of their outputs, extrapolates in 1/n and compares in "
-    "standard errors. Ends in exit code 1 where the two contradict each other. A few minutes.",
-    help_epilogue=_examples(
-        "finitewidth verify",
-        "finitewidth verify --activation gelu --depth 3 --C-b 0.17 --C-W 1.98 --tensors V,A,B",
-    ),
-)
-def verify(
-    *,
-    network: VerifiedNetwork = VerifiedNetwork(),  # noqa: B008  frozen
-    x2: Annotated[str | None, option("One input with |x|²/n_0 = X. Default: 1.1.", metavar="X")] = None,
-    data: Annotated[str | None, option("Instead of --x2: a file, one input a row, at most 16.", metavar="DATA")] = None,
-    networks: Annotated[
-        str, option("Networks of each width, with all derivatives; more with fewer. Default: 6000.", metavar="N")
-    ] = "6000",
-    widths: Annotated[str, option("Widths to extrapolate from. Default: 12,20,48.", metavar="N,N,N")] = "12,20,48",
-    degree: Annotated[str, option("Degree of the fit in 1/n. Default: 2.", metavar="N")] = "2",
-    tensors: Annotated[
-        str | None, option("Only these, with commas, such as V,A,G1. Default: all.", metavar="NAMES")
-    ] = (None),
-    seed: Annotated[str, option("Seed of the networks. Default: 0.", metavar="N")] = "0",
-    json: AsJson = False,
-) -> int:
-    """Theory against real networks. Returns the exit code: 1 where they contradict each other."""
-    with ProgressLine() as progress:
-        counted = whole("networks", networks)
-        several = wholes("widths", widths)
-        import numpy as np
-
-        from finitewidth.compare import verify as compare
-        from finitewidth.data import load_data
-
-        if x2 is not None and data is not None:
-            raise InputError("`--x2` and `--data` both give the input; give one of them")
-        if data is None:
-            inputs = np.full((1, 1), np.sqrt(_positive("x2", "1.1" if x2 is None else x2)))
-        else:
-            inputs = load_data(data).inputs
-        found = compare(
-            network.build(),
-            inputs,
-            n_networks=counted,
-            widths=(several,) if isinstance(several, int) else several,
-            degree=whole("degree", degree, least=0),
-            tensors=None if tensors is None else [name.strip() for name in tensors.split(",")],
-            seed=whole("seed", seed, least=0),
-            progress=progress.counted("networks"),
-        )
-    if json:
-        from finitewidth.report.strict_json import document
-
-        _print_json(document(found.to_dict()))
-    else:
-        from finitewidth.frontends.tables import verification_table
-
-        _print(verification_table(found))
-    return 0 if found.passed else 1
 
 
 @app.command(
@@ -442,13 +383,6 @@ def _warn(message: Warning | str, category: type[Warning], *_: object, **__: obj
 
     if issubclass(category, (TrustWarning, UserWarning)):
         print(f"finitewidth: warning: {' '.join(str(message).split())}", file=sys.stderr)
-
-
-def _positive(name: str, text: str) -> float:
-    value = numbers(name, text)
-    if not isinstance(value, float) or not 0 < value < float("inf"):
-        raise InputError(f"`--{name}` must be a finite number > 0, but got {text!r}")
-    return value
 
 
 def _layers(flow: "xr.Dataset") -> list[dict[str, Any]]:

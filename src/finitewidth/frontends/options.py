@@ -162,6 +162,22 @@ def numbers(name: str, text: str) -> float | tuple[float, ...]:
     return values[0] if len(values) == 1 else values
 
 
+def one_number(name: str, text: str) -> float:
+    """`text` as one number."""
+    value = numbers(name, text)
+    if not isinstance(value, float):
+        raise InputError(f"`--{name}` must be one number, but got {text!r}")
+    return value
+
+
+def positive(name: str, text: str) -> float:
+    """`text` as a finite number > 0."""
+    value = numbers(name, text)
+    if not isinstance(value, float) or not 0 < value < float("inf"):
+        raise InputError(f"`--{name}` must be a finite number > 0, but got {text!r}")
+    return value
+
+
 def _meant(text: str, names: tuple[str, ...]) -> str:
     from difflib import get_close_matches
 

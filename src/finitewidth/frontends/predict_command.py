@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from finitewidth.errors import InputError
-from finitewidth.frontends.options import AsJson, flag, numbers, option, whole, wholes
+from finitewidth.frontends.options import AsJson, flag, numbers, one_number, option, whole, wholes
 from finitewidth.frontends.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -82,19 +82,12 @@ class Training:
             if getattr(self, name) is not None and self.algorithm != owner:
                 raise InputError(f"`--{name}` goes with `--algorithm {owner}`, but the algorithm is {self.algorithm}")
         if self.algorithm == "flow":
-            return GradientFlow() if self.time is None else GradientFlow(_number("time", self.time))
+            return GradientFlow() if self.time is None else GradientFlow(one_number("time", self.time))
         if self.algorithm == "bayes":
-            return Bayes(0.0 if self.noise is None else _number("noise", self.noise))
+            return Bayes(0.0 if self.noise is None else one_number("noise", self.noise))
         # a number that can be typed again
-        step = float(f"{1 / largest_rate:.3g}") if self.step is None else _number("step", self.step)
+        step = float(f"{1 / largest_rate:.3g}") if self.step is None else one_number("step", self.step)
         return GradientDescent(step, whole("steps", "1000" if self.steps is None else self.steps, least=0))
-
-
-def _number(name: str, text: str) -> float:
-    value = numbers(name, text)
-    if not isinstance(value, float):
-        raise InputError(f"`--{name}` must be one number, but got {text!r}")
-    return value
 
 
 def predict(

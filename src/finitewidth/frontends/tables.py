@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from finitewidth.architecture import MLP
-    from finitewidth.compare import RunComparison, Verification
+    from finitewidth.compare import Comparisons, RunComparison, TrainedVerification, Verification
     from finitewidth.compare_trained import TrainedComparison
     from finitewidth.criticality import Criticality, PhaseDiagram
     from finitewidth.experiments.runs import Run
@@ -66,6 +66,15 @@ def _attracts(point: Any) -> str:
     return "from " + " and ".join(sides) if sides else "no"
 
 
+def _head(net: "MLP") -> str:
+    """The network, without its width."""
+    return (
+        f"{net.activation.name}, depth {net.depth}, C_b = {layers(net.per_layer('C_b'))}, "
+        f"C_W = {layers(net.per_layer('C_W'))}, "
+        f"λ_b = {layers(net.per_layer('lambda_b'))}, λ_W = {layers(net.per_layer('lambda_W'))}"
+    )
+
+
 def flow_table(net: "MLP", flow: "xr.Dataset") -> RenderableType:
     """One row per layer, of single inputs; medians and 5 … 95 % over them where there are several."""
     single = flow.sizes["a"] == 1
@@ -75,11 +84,7 @@ def flow_table(net: "MLP", flow: "xr.Dataset") -> RenderableType:
     for i in range(0, len(first_order), _TENSORS_IN_A_ROW):
         some = first_order[i : i + _TENSORS_IN_A_ROW]
         tables += ["", Text("coefficients of 1/n, of single inputs:", style="dim"), _by_layer(flow, some, 6)]
-    head = (
-        f"{net.activation.name}, depth {net.depth}, C_b = {layers(net.per_layer('C_b'))}, "
-        f"C_W = {layers(net.per_layer('C_W'))}, "
-        f"λ_b = {layers(net.per_layer('lambda_b'))}, λ_W = {layers(net.per_layer('lambda_W'))}"
-    )
+    head = _head(net)
     note = "" if single else f"Medians over {flow.sizes['a']} inputs, with 5 … 95 % of them in brackets."
     remarks = [Text(text, style="dim") for text in (note, flow.attrs.get("notes", "")) if text]
     return Group(Text(head, style="bold"), *remarks, "", *tables)
@@ -118,24 +123,50 @@ def verification_table(found: "Verification") -> RenderableType:
             f"{row.z:+.2f}".replace("-", "−"),
             style=style,
         )
-    head = (
-        f"{net.activation.name}, depth {net.depth}, C_b = {layers(net.per_layer('C_b'))}, "
-        f"C_W = {layers(net.per_layer('C_W'))}, "
-        f"λ_b = {layers(net.per_layer('lambda_b'))}, λ_W = {layers(net.per_layer('lambda_W'))}"
-    )
+    head = _head(net)
     how = (
         f"Layer {net.depth}. Experiment: {found.n_networks:,} real networks of each of the widths "
         f"{', '.join(map(str, found.widths))} (more where fewer derivatives are needed), extrapolated in 1/n."
     )
     if len(found.rows) > table.row_count:
         how += " Of every tensor the entry with the largest |z|."
+    return Group(Text(head, style="bold"), Text(how, style="dim"), "", table, "", _verdict(found))
+
+
+def _verdict(found: "Comparisons") -> Text:
     chance = f"a right theory fails {100 * found.false_alarm_rate:.3g} % of the time: some |z| > {found.limit:.2f}"
-    verdict = (
-        Text(f"Agreement in all {len(found.rows)} numbers ({chance}).", style="bold green")
-        if found.passed
-        else Text(f"Contradiction in {len(found.beyond)} of {len(found.rows)} numbers ({chance}).", style="bold red")
+    if found.passed:
+        return Text(f"Agreement in all {len(found.rows)} numbers ({chance}).", style="bold green")
+    return Text(f"Contradiction in {len(found.beyond)} of {len(found.rows)} numbers ({chance}).", style="bold red")
+
+
+def trained_table(found: "TrainedVerification") -> RenderableType:
+    """Every mean and covariance, at infinite width and to first order; then what this experiment could have seen."""
+    how = (
+        f"{found.algorithm!r} on {found.trained} inputs. Experiment: {found.n_networks:,} real networks trained at each "
+        f"of the widths {', '.join(map(str, found.widths))}, extrapolated in 1/n."
     )
-    return Group(Text(head, style="bold"), Text(how, style="dim"), "", table, "", verdict)
+    parts: list[RenderableType] = [Text(_head(found.net), style="bold"), Text(how, style="dim")]
+    for suffix, title in (("", "At infinite width"), ("_first_order", "Coefficient of 1/n")):
+        table = plain_table(title, "theory", "experiment", "std. error", "z")
+        for row in found.rows:
+            if row.name not in (f"mean{suffix}", f"covariance{suffix}"):
+                continue
+            table.add_row(
+                f"{'mean' if row.name.startswith('mean') else 'cov.'} {found.label(row)}",
+                number(row.theory, 6),
+                number(row.experiment, 6),
+                number(row.standard_error, 2),
+                f"{row.z:+.2f}".replace("-", "−"),
+                style="" if abs(row.z) <= found.limit else "bold red",
+            )
+        parts += ["", table]
+    seen = ", ".join(f"{name} {number(size, 2)}" for name, size in found.detectable.items())
+    parts += ["", Text(f"Without a term, some |z| would be about: {seen}.", style="dim"), _verdict(found)]
+    if found.fit < found.false_alarm_rate:
+        words = f"No polynomial in 1/n fits these widths (p = {found.fit:.1g}): the series has not set in. Larger ones."
+        parts.append(Text(words, style="bold red"))
+    return Group(*parts)
 
 
 def estimates_table(run: "Run") -> RenderableType:

@@ -19,6 +19,7 @@ import xarray as xr
 
 from finitewidth.algorithms import GradientDescent, GradientFlow
 from finitewidth.errors import InputError
+from finitewidth.training.connected import Connected
 from finitewidth.training.free import FreeEvolution
 from finitewidth.training.infinite_width import Kernels
 from finitewidth.training.responses import Responses, Tensors, responses
@@ -35,12 +36,14 @@ class Corrections:
     """Terms of first order by their source, coefficients of 1/n, and the numerical errors of their sums.
 
     mean: (X, n_L) each. covariance: (X, n_L, X, n_L) each. mean_error, variance_error: (X, n_L).
+    connected: what three- and four-point functions follow from, where it is known.
     """
 
     mean: Terms
     covariance: Terms
     mean_error: np.ndarray | float = 0.0
     variance_error: np.ndarray | float = 0.0
+    connected: Connected | None = None
 
 
 def corrections(
@@ -67,7 +70,7 @@ def corrections(
         moved = responses(free, time, off)
         errors.append((total(mean_terms(free, moved)), _variance(total(covariance_terms(free, moved, off)))))
     mean_error, variance_error = (np.abs(np.stack(each)).max(0) for each in zip(*errors, strict=True))
-    return Corrections(mean, covariance, mean_error, variance_error)
+    return Corrections(mean, covariance, mean_error, variance_error, Connected(free, time, response, tensors))
 
 
 def _errors(tensors: xr.Dataset) -> Terms:

@@ -101,6 +101,7 @@ def predict(
         None if infinite.log_evidence is None else infinite.log_evidence + found.evidence / n,
         (*infinite.notes, *found.notes),
         _infinite=infinite.covariance,
+        _connected=first.connected,
     )
 
 

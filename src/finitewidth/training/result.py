@@ -8,9 +8,11 @@ from functools import cached_property
 import numpy as np
 import xarray as xr
 
-from finitewidth.errors import TrustWarning
+from finitewidth.errors import InputError, TrustWarning
+from finitewidth.training.connected import Connected
 
 OUTPUTS = ("sample", "output")
+SAMPLES = ("sample", "sample_b", "sample_c", "sample_d")
 PAIRS = ("sample", "output", "sample_b", "output_b")
 
 
@@ -62,6 +64,7 @@ class Prediction:
     log_evidence: float | None = None
     notes: tuple[str, ...] = ()
     _infinite: Covariance = field(repr=False, kw_only=True)
+    _connected: Connected | None = field(repr=False, kw_only=True, default=None)
 
     @cached_property
     def mean(self) -> xr.DataArray:
@@ -105,6 +108,76 @@ class Prediction:
                 stacklevel=2,
             )
         return labelled(np.sqrt(np.maximum(variance.values, 0.0)))
+
+    def three_point(self, i: int = 0, j: int = 0, k: int = 0) -> xr.DataArray:
+        """Connected three-point function of outputs i, j, k, (sample, sample_b, sample_c).
+
+        E[z_ia z_jb z_kc]_c = (1/n) (δ_ij T_{abc,k} + δ_ik T_{acb,j} + δ_jk T_{bca,i}) ,
+
+        T linear in the labels. Order 1/n; zero at initialisation, and wherever a label has been reached. Source:
+        THEORY-TRAINED §6, `finitewidth.training.connected`.
+
+        Raises
+            InputError: for outputs that do not exist; where only mean and covariance are known.
+        """
+        self._check_outputs(i, j, k)
+        T = np.sum(list(self._known_connected.three.values()), axis=0) / self.n
+        zero = np.zeros(T.shape[:3])
+        found = T[..., k] if i == j else zero
+        found = found + (T[..., j].transpose(0, 2, 1) if i == k else zero)
+        found = found + (T[..., i].transpose(2, 0, 1) if j == k else zero)
+        return xr.DataArray(found, dims=SAMPLES[:3])
+
+    def four_point(self, i: int = 0, j: int = 0, k: int = 0, m: int = 0) -> xr.DataArray:
+        """Connected four-point function of outputs i, j, k, m, (sample, sample_b, sample_c, sample_d).
+
+        E[z_ia z_jb z_kc z_md]_c = (1/n) (δ_ij δ_km V_abcd + δ_ik δ_jm V_acbd + δ_im δ_jk V_adbc) ,
+
+        V independent of the labels; at initialisation the four-point vertex. Order 1/n. Source: THEORY-TRAINED §6.
+
+        Raises
+            InputError: for outputs that do not exist; where only mean and covariance are known.
+        """
+        self._check_outputs(i, j, k, m)
+        V = np.sum(list(self._known_connected.four.values()), axis=0) / self.n
+        found = np.zeros(V.shape)
+        for paired, other, axes in (
+            ((i, j), (k, m), (0, 1, 2, 3)),
+            ((i, k), (j, m), (0, 2, 1, 3)),
+            ((i, m), (j, k), (0, 2, 3, 1)),
+        ):
+            if paired[0] == paired[1] and other[0] == other[1]:
+                found = found + V.transpose(axes)
+        return xr.DataArray(found, dims=SAMPLES)
+
+    @cached_property
+    def third_cumulant(self) -> xr.DataArray:
+        """E[z³]_c of every output on every input, (sample, output). Order 1/n; see `three_point`."""
+        T = np.sum(list(self._known_connected.three.values()), axis=0) / self.n
+        return labelled(3 * np.einsum("aaai->ai", T))
+
+    @cached_property
+    def fourth_cumulant(self) -> xr.DataArray:
+        """E[z⁴]_c of every output on every input, (sample, output). Order 1/n; see `four_point`."""
+        V = np.sum(list(self._known_connected.four.values()), axis=0) / self.n
+        return labelled(np.repeat(3 * np.einsum("aaaa->a", V)[:, None], self.mean_infinite.sizes["output"], axis=1))
+
+    @property
+    def _known_connected(self) -> Connected:
+        if self._connected is None:
+            why = (
+                "order=1 brings them"
+                if self.order == 0
+                else "they are known for gradient flow and descent with few inputs"
+            )
+            raise InputError(f"three- and four-point functions are not in this prediction: {why}")
+        return self._connected
+
+    def _check_outputs(self, *outputs: int) -> None:
+        n_L = self.mean_infinite.sizes["output"]
+        for each in outputs:
+            if isinstance(each, bool) or not isinstance(each, (int, np.integer)) or not 0 <= each < n_L:
+                raise InputError(f"outputs must be integers from 0 to {n_L - 1}, but got {each!r}")
 
     @property
     def evidence(self) -> float | None:

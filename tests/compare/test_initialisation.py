@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth import compare
 from finitewidth.compare import Comparison, RunComparison, Verification
+from finitewidth.compare import initialisation as compare
 from finitewidth.flow import singly
 from finitewidth.flow.vertex import FLUCTUATIONS, SHIFTS, TENSORS
 from finitewidth.precision import float64

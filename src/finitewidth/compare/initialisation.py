@@ -13,18 +13,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from math import gcd
 from os import cpu_count
 from threading import Event, Lock
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
 from finitewidth.architecture import MLP, whole_number
+from finitewidth.compare.comparison import Comparison, Comparisons, finite_or_none
+from finitewidth.compare.widths import checked_degree, checked_rate, scaled_widths
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.experiments import extrapolate, measure_widths
-from finitewidth.experiments.initialisation import BATCHES, Measurement, WidthScan
+from finitewidth.experiments.initialisation import Measurement, WidthScan
 from finitewidth.experiments.runs import Run
 from finitewidth.experiments.statistics import joint_p_value
 from finitewidth.flow.kernel import flow
@@ -39,78 +39,9 @@ _LEVELS: tuple[tuple[tuple[str, ...], int], ...] = (
     (("P", "Q"), 1),
     (("R", "S", "T", "U"), 1),
 )
-EXACT = 1e-9  # relative: numbers without spread that differ by more are not equal
 _SHIFT_OF = {"G1": "K", "H1": "Theta"}
 NAMES = tuple(name for names, _ in _LEVELS for name in names)
 _MEASURED = tuple(name for name in NAMES if name not in _SHIFT_OF)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One entry of one tensor: what theory says, and what real networks show.
-
-    name, inputs: the tensor and the samples on its axes. z: (experiment − theory)/standard_error.
-    """
-
-    name: str
-    inputs: tuple[int, ...]
-    theory: float
-    experiment: float
-    standard_error: float
-
-    @property
-    def z(self) -> float:
-        """±∞ where networks show no spread, and theory says something else."""
-        if self.standard_error == 0:
-            is_equal = np.isclose(self.experiment, self.theory, rtol=EXACT, atol=0)
-            return 0.0 if is_equal else float(np.copysign(np.inf, self.experiment - self.theory))
-        return (self.experiment - self.theory) / self.standard_error
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON has it."""
-        return {
-            "name": self.name,
-            "inputs": list(self.inputs),
-            "theory": self.theory,
-            "experiment": self.experiment,
-            "standard_error": self.standard_error,
-            "z": _finite(self.z),
-        }
-
-
-def _finite(number: float) -> float | None:
-    """JSON has neither ∞ nor NaN."""
-    return number if np.isfinite(number) else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparisons:
-    """Theory and experiment, entry by entry.
-
-    net: the architecture. rows: every distinct entry of every tensor. n_networks: of the experiment.
-    false_alarm_rate: how often a right theory would fail: at most this often some |z| exceeds `limit`, the two-sided
-    quantile of Student's t with 63 degrees of freedom, shared out over the rows (Bonferroni).
-    """
-
-    net: MLP
-    rows: tuple[Comparison, ...]
-    n_networks: int
-    false_alarm_rate: float = 0.01
-
-    @property
-    def limit(self) -> float:
-        """Beyond which |z| is no chance."""
-        return float(student.isf(0.5 * self.false_alarm_rate / max(1, len(self.rows)), BATCHES - 1))
-
-    @property
-    def beyond(self) -> tuple[Comparison, ...]:
-        """The rows that differ by more than chance."""
-        return tuple(row for row in self.rows if not abs(row.z) <= self.limit)
-
-    def worst(self) -> tuple[Comparison, ...]:
-        """For every tensor, the row with the largest |z|."""
-        names = dict.fromkeys(row.name for row in self.rows)
-        return tuple(max((row for row in self.rows if row.name == name), key=lambda row: abs(row.z)) for name in names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +49,6 @@ class Verification(Comparisons):
     """The table of `verify`, of networks of several `widths`, extrapolated."""
 
     widths: tuple[int, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether theory and experiment nowhere contradict each other."""
-        return not self.beyond
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON has it."""
@@ -186,9 +112,8 @@ def verify(
     whole_number("n_networks", n_networks)
     if n_networks < 200:
         raise InputError(f"`n_networks` must be at least 200 for its errors to mean something, but got {n_networks}")
-    if not 0 < false_alarm_rate < 1:
-        raise InputError(f"`false_alarm_rate` must lie between 0 and 1, but got {false_alarm_rate!r}")
-    scaled = _scaled_widths(net, widths, _degree(degree))
+    checked_rate(false_alarm_rate)
+    scaled = scaled_widths(net, widths, checked_degree(degree))
     names = NAMES if tensors is None else tuple(tensors)
     if unknown := [name for name in names if name not in NAMES]:
         raise InputError(f"`tensors` must be names among {', '.join(NAMES)}, but got {unknown[0]!r}")
@@ -234,7 +159,7 @@ class RunComparison(Comparisons):
             "n_networks": self.n_networks,
             "limit": self.limit,
             "joint_p_values": self.joint_p_values,
-            "rows": [row.to_dict() | {"left_out": _finite(self.left_out(row))} for row in self.rows],
+            "rows": [row.to_dict() | {"left_out": finite_or_none(self.left_out(row))} for row in self.rows],
         }
 
 
@@ -356,29 +281,3 @@ def _entries(name: str, expected: np.ndarray, value: np.ndarray, error: np.ndarr
         if fingerprint not in seen:
             seen.add(fingerprint)
             yield Comparison(name, tuple(map(int, inputs)), *entry)
-
-
-def _degree(degree: Any) -> int:
-    if isinstance(degree, bool) or degree not in (0, 1, 2, 3):
-        raise InputError(f"`degree` must be 0, 1, 2 or 3, but got {degree!r}")
-    return int(degree)
-
-
-def _scaled_widths(net: MLP, widths: Sequence[int], degree: int) -> list[list[int]]:
-    for width in widths:
-        whole_number("widths", width)
-    if len(set(widths)) <= degree:
-        raise InputError(
-            f"`widths` must have at least degree + 1 = {degree + 1} different entries to be extrapolated, but got "
-            f"{list(widths)}"
-        )
-    if net.depth == 1:
-        raise InputError("`net` has depth 1 and no hidden layer: nothing is of order 1/n")
-    hidden = np.array(net.widths)
-    smallest = hidden[-1] // gcd(*map(int, hidden)) if len(hidden) > 1 else 1
-    if any(width % smallest for width in widths):
-        raise InputError(
-            f"`widths` must be multiples of {smallest}, so that hidden layers keep the ratios of {list(net.widths)}, "
-            f"but got {list(widths)}"
-        )
-    return [[int(width * n // hidden[-1]) for n in hidden] for width in widths]
