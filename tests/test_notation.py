@@ -146,6 +146,20 @@ def test_observables_of_trained_networks_are_those_of_the_table():
         assert TRAINED[name].dims == (() if shape == "one" else tuple(re.findall(r"\w+", shape)))
 
 
+@pytest.fixture(scope="module")
+def prediction_at_order_1():
+    return fw.predict(fw.MLP("tanh", depth=2, width=16, C_b=0.1, C_W=1.2), [[1.0, 2.0]], [1.0], [[0.0, 1.0]])
+
+
+@pytest.mark.parametrize("row", table("What a prediction of order 1 adds"), ids=lambda row: row["name"])
+def test_order_1_adds_the_names_and_shapes_of_the_table(prediction_at_order_1, row):
+    for name in re.findall(r"`([^`]+)`", row["name"]):
+        found = getattr(prediction_at_order_1, name)
+        if callable(found):
+            found = found([2.0]).error if name == "test_error" else found()
+        assert found.dims == tuple(re.findall(r"\w+", row["shape"].removesuffix("each")))
+
+
 @pytest.mark.parametrize("name", names("What `finitewidth.learning_rates` returns"))
 def test_learning_rates_have_the_names_of_the_table(name):
     assert len(getattr(fw.learning_rates(fw.MLP("tanh", depth=3)), name)) == 3

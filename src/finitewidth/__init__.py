@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from finitewidth.information import representation_learning as representation_learning
     from finitewidth.information import tangent_kernel as tangent_kernel
     from finitewidth.report import report as report
+    from finitewidth.training import generalisation as generalisation
     from finitewidth.training import predict as predict
 
 # Public name -> the module that defines it.
@@ -74,6 +75,7 @@ _HOME = {
     "critical": "finitewidth.criticality",
     "phase_diagram": "finitewidth.criticality",
     "predict": "finitewidth.training",
+    "generalisation": "finitewidth.training",
     "learning_rates": "finitewidth.criticality",
     "verify": "finitewidth.compare",
     "verify_trained": "finitewidth.compare",

@@ -130,7 +130,7 @@ def trained_cumulants(K, Theta, tensors, V, y, train, eta, steps):
     V: (N, N, N, N). Legs of a term that are not perturbed are free; sums over all ways to choose those that are.
     """
     of = Evolution(K, Theta, tensors, y, train, eta, steps)
-    T, free, end, e, KE = of.T, of.free, of.end, of.e, of.KE
+    T, end, e, KE = of.T, of.end, of.e, of.KE
     AB, DF = of.AB[:, T][:, :, :, T], np.einsum("abce,yc,ze->abyz", of.DF[:, T], end, end)
     VV = over_pairings(V, V, V, of.shape[0])
     three = np.zeros((len(of.K),) * 3)

@@ -12,6 +12,7 @@ from tests.references.combined_index import trained_cumulants
 
 X = np.array([[-0.8, -1.3, -0.2], [0.4, 0.5, 0.3], [-0.6, -0.6, 0.1]])
 Y = np.array([[0.3, -1.5], [-0.6, 0.9]])
+CASES = [("tanh", 3, fw.GradientDescent(0.3, 6)), ("gelu", 2, fw.GradientFlow(1.0))]
 
 
 def network(activation, depth, n_out, width=32):
@@ -46,3 +47,55 @@ def test_contracted_sums_are_those_of_combined_indices_step_by_step(activation, 
     np.testing.assert_allclose(p.fourth_cumulant.values.ravel(), own)
     own = [p.three_point(i, i, i).values[a, a, a] for a in range(3) for i in range(2)]
     np.testing.assert_allclose(p.third_cumulant.values.ravel(), own)
+
+
+def test_before_training_it_is_the_vertex_and_at_the_end_nothing_is_left_on_training_inputs():
+    net = network("tanh", 3, 2)
+    at_start = fw.predict(net, X[:2], Y, X, algorithm=fw.GradientFlow(0.0))
+    V = fw.flow(net, X, order=1, layers="last").V.values[0]
+    np.testing.assert_allclose(32 * at_start.four_point(0, 0, 1, 1), V, rtol=1e-10)
+    np.testing.assert_allclose(32 * at_start.four_point(0, 1, 0, 1), V.transpose(0, 2, 1, 3), rtol=1e-10)
+    assert not at_start.three_point().any()
+    at_end = fw.predict(net, X[:2], Y, X)
+    assert abs(at_end.fourth_cumulant[2]).min() > 1e-6 and abs(at_end.third_cumulant[2]).min() > 1e-6
+    for found in (at_end.three_point(), at_end.four_point(0, 0, 1, 1)):
+        np.testing.assert_allclose(found[:2], 0, atol=1e-12)  # whatever the other legs are
+        np.testing.assert_array_equal(at_end.three_point(0, 1, 0).transpose("sample_b", ...)[:2].round(12), 0)
+
+
+def test_labels_enter_the_three_point_function_linearly_and_the_four_point_function_not_at_all():
+    net, algorithm = network("gelu", 2, 1), fw.GradientFlow(1.5)
+    one, double = (fw.predict(net, X[:2], s * Y[:, :1], X, algorithm=algorithm) for s in (1, 2))
+    np.testing.assert_allclose(double.three_point(), 2 * one.three_point(), rtol=1e-10, atol=1e-15)
+    np.testing.assert_allclose(double.four_point(), one.four_point(), rtol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation, depth, algorithm", CASES, ids=str)
+def test_networks_that_were_really_trained_agree(activation, depth, algorithm):
+    """Third and fourth cumulant of every output, n times, extrapolated; 4.5 standard errors for some 20 numbers."""
+    p = fw.predict(network(activation, depth, 1), X[:2], 2 * Y[:, :1], X, algorithm=algorithm)
+    widths = (32, 64, 128)
+    seen = [
+        measure_trained(
+            network(activation, depth, 1, n), X[:2], 2 * Y[:, 0], X[2:], algorithm=algorithm, n_networks=16384, seed=3
+        )
+        for n in widths
+    ]
+    for name in ("third_cumulant", "fourth_cumulant"):
+        values = [n * each.value[name][-1, 0] for n, each in zip(widths, seen, strict=True)]
+        errors = [n * each.standard_error[name][-1, 0] for n, each in zip(widths, seen, strict=True)]
+        fit = extrapolate(widths, values, errors, order=1)
+        stated = 32 * getattr(p, name).values[:, 0]
+        assert np.abs((fit.value - stated) / fit.standard_error).max() < 4.5, (name, stated, fit.value)
+        assert np.abs(stated / fit.standard_error).max() > 8  # they are there to be seen
+
+
+def test_what_is_not_known_is_refused():
+    net = network("tanh", 2, 1)
+    with pytest.raises(fw.InputError, match="order=1 brings them"):
+        fw.predict(net, X[:2], Y[:, 0], order=0).third_cumulant  # noqa: B018
+    with pytest.raises(fw.InputError, match="gradient flow and descent"):
+        fw.predict(net, X[:2], Y[:, 0], algorithm=fw.Bayes(0.1)).four_point()
+    with pytest.raises(fw.InputError, match="integers from 0 to 0, but got 1"):
+        fw.predict(net, X[:2], Y[:, 0]).three_point(0, 0, 1)

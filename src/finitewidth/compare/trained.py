@@ -1,6 +1,7 @@
-r"""Theory meets experiment after training: mean and covariance of the outputs of real trained networks (THEORY-TRAINED).
+r"""Theory meets experiment after training: mean and covariance of the outputs (THEORY-TRAINED §4, §5).
 
-`finitewidth.predict` computes, `finitewidth.experiments` trains networks of several widths. Of every mean and covariance
+`finitewidth.predict` computes, `finitewidth.experiments` trains real networks of several widths. Of every mean and
+covariance
 
     E z(n) = E z(∞) + c₁/n + c₂/n² + …
 
@@ -94,8 +95,8 @@ def verify_trained(
     x_test: Any = None,
     *,
     algorithm: GradientFlow | GradientDescent = GradientFlow(),  # noqa: B008  (frozen)
-    n_networks: int = 4000,
-    widths: Sequence[int] = (16, 32, 64),
+    n_networks: int = 2000,
+    widths: Sequence[int] = (24, 48, 96),
     degree: int = 2,
     seed: int = 0,
     false_alarm_rate: float = 0.01,
@@ -130,6 +131,8 @@ def verify_trained(
             f"`n_networks` must be at least {FEWEST} for its errors to mean something, but got {n_networks}"
         )
     checked_rate(false_alarm_rate)
+    if not isinstance(algorithm, GradientFlow | GradientDescent):
+        raise InputError(f"`algorithm` must be gradient flow or descent, whose first order is known; got {algorithm!r}")
     scaled = scaled_widths(net, widths, checked_degree(degree, least=1))
     x, asked = _inputs(x_train, x_test)
     with warnings.catch_warnings():

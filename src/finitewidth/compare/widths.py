@@ -1,4 +1,4 @@
-"""The widths of networks that are to be extrapolated in 1/n, and other arguments of every verification, checked once."""
+"""What every verification is asked for, checked once: widths to extrapolate from, degree of the fit, false alarms."""
 
 from collections.abc import Sequence
 from math import gcd

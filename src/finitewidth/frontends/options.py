@@ -109,7 +109,9 @@ class VerifiedNetwork:
     """The network of `verify`: the example of the theory's own table unless said otherwise."""
 
     activation: Annotated[str, option('Activation, such as "leaky_relu(0.1)". Default: tanh.', metavar="NAME")] = "tanh"
-    depth: Annotated[str, option("Number L of weight layers, output included. Default: 4.", metavar="L")] = "4"
+    depth: Annotated[
+        str | None, option("Number L of weight layers, output included. Default: 4, or 3 trained.", metavar="L")
+    ] = None
     C_b: Annotated[str, option("Variance of biases. Default: 0.2.", name="--C-b", metavar="X")] = "0.2"
     C_W: Annotated[str, option("Variance of weights × fan-in. Default: 1.3.", name="--C-W", metavar="X")] = "1.3"
     lambda_b: Annotated[str, option("Learning rate of biases. Default: 0.5.", name="--lambda-b", metavar="X")] = "0.5"
@@ -117,13 +119,13 @@ class VerifiedNetwork:
         str, option("Learning rate of weights × fan-in. Default: 0.7.", name="--lambda-W", metavar="X")
     ] = "0.7"
 
-    def build(self) -> "MLP":
-        """The network; its width is not read."""
+    def build(self, *, depth: str) -> "MLP":
+        """The network, of this depth unless told; its width is not read."""
         from finitewidth.architecture import MLP
 
         return MLP(
             self.activation,
-            depth=whole("depth", self.depth),
+            depth=whole("depth", depth if self.depth is None else self.depth),
             width=1,
             C_b=numbers("C-b", self.C_b),
             C_W=numbers("C-W", self.C_W),

@@ -143,8 +143,8 @@ def _verdict(found: "Comparisons") -> Text:
 def trained_table(found: "TrainedVerification") -> RenderableType:
     """Every mean and covariance, at infinite width and to first order; then what this experiment could have seen."""
     how = (
-        f"{found.algorithm!r} on {found.trained} inputs. Experiment: {found.n_networks:,} real networks trained at each "
-        f"of the widths {', '.join(map(str, found.widths))}, extrapolated in 1/n."
+        f"{found.algorithm!r} on {found.trained} inputs. Experiment: {found.n_networks:,} real networks of each of the "
+        f"widths {', '.join(map(str, found.widths))}, trained, and extrapolated in 1/n."
     )
     parts: list[RenderableType] = [Text(_head(found.net), style="bold"), Text(how, style="dim")]
     for suffix, title in (("", "At infinite width"), ("_first_order", "Coefficient of 1/n")):

@@ -95,7 +95,7 @@ class AfterTraining:
         if self.time is not None:
             if self.step is not None or self.steps is not None:
                 raise InputError(
-                    "`--time` is of gradient flow, `--step` and `--steps` of descent; give one or the other"
+                    "`--time` goes with gradient flow, `--step` and `--steps` with descent; give one of both"
                 )
             return GradientFlow(one_number("time", self.time))
         steps = STEPS if self.steps is None else math.inf if self.steps == "inf" else whole("steps", self.steps)
@@ -110,19 +110,19 @@ class AfterTraining:
 
 def verify(
     *,
-    network: VerifiedNetwork = VerifiedNetwork(),
+    network: VerifiedNetwork = VerifiedNetwork(),  # noqa: B008  frozen
     trained: Annotated[bool, flag("Networks that have been trained: mean and covariance of their outputs.")] = False,
     drawn: AsDrawn = AsDrawn(),
     training: AfterTraining = AfterTraining(),
     networks: Annotated[
         str,
         option(
-            "Networks of each width: with all derivatives, more with fewer, or trained. Default: 6000, or 4000 trained.",
+            "Networks of each width: with all derivatives, more with fewer; trained. Default: 6000, or 2000 trained.",
             metavar="N",
         ),
     ] = "",
     widths: Annotated[
-        str, option("Widths to extrapolate from. Default: 12,20,48, or 16,32,64 trained.", metavar="N,N,N")
+        str, option("Widths to extrapolate from. Default: 12,20,48, or 24,48,96 trained.", metavar="N,N,N")
     ] = "",
     degree: Annotated[str, option("Degree of the fit in 1/n. Default: 2.", metavar="N")] = "2",
     seed: Annotated[str, option("Seed of the networks. Default: 0.", metavar="N")] = "0",
@@ -131,8 +131,8 @@ def verify(
     """Theory against real networks. Returns the exit code: 1 where they contradict each other."""
     _check_mode(trained, drawn, training)
     with ProgressLine() as progress:
-        count = whole("networks", networks or ("4000" if trained else "6000"))
-        several = wholes("widths", widths or ("16,32,64" if trained else "12,20,48"))
+        count = whole("networks", networks or ("2000" if trained else "6000"))
+        several = wholes("widths", widths or ("24,48,96" if trained else "12,20,48"))
         options = {
             "n_networks": count,
             "widths": (several,) if isinstance(several, int) else several,
@@ -142,7 +142,7 @@ def verify(
         }
         from finitewidth.compare import TrainedVerification
 
-        net = network.build()
+        net = network.build(depth="3" if trained else "4")
         found = _trained(net, training, options) if trained else _drawn(net, drawn, options)
     if json:
         from json import dumps

@@ -2,12 +2,14 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from finitewidth.architecture import whole_number
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.training.connected import Connected
 
@@ -109,6 +111,57 @@ class Prediction:
             )
         return labelled(np.sqrt(np.maximum(variance.values, 0.0)))
 
+    def test_error(self, y: Any) -> xr.Dataset:
+        """E (z − y)² over initialisations on the inputs asked about, split into bias² and variance; (sample, output).
+
+        bias² = (m − y)² + (2/n) (m − y) Σ terms, m at infinite width; variance as `variance`. Orders 1 and 1/n.
+        Source: PDLT §10.3; `finitewidth.training.generalisation` has the equations.
+
+        Arguments
+            y: (N_X,) or (N_X, n_L), what the outputs should be.
+
+        Returns
+            `bias_squared`, `variance` and their sum `error`, at this width; the same with `_infinite`, at infinite
+            width, and with `_first_order`, coefficients of 1/n; `truncation`, the size that order 1/n² may have in
+            `error`: a rule of thumb, not a bound.
+
+        Raises
+            InputError: for targets that cannot be used.
+        """
+        off = self.mean_infinite - labelled(checked_targets(y, self.mean_infinite.shape, "y"))
+        shift = sum(self.terms.values(), xr.zeros_like(off))
+        infinite = labelled(self._infinite.variance(off.sizes["output"]))
+        found = {
+            "bias_squared_infinite": off**2,
+            "variance_infinite": infinite,
+            "bias_squared_first_order": 2 * off * shift,
+            "variance_first_order": self.n * (self.variance - infinite),
+        }
+        for when in ("infinite", "first_order"):
+            found[f"error_{when}"] = found[f"bias_squared_{when}"] + found[f"variance_{when}"]
+        for name in ("bias_squared", "variance", "error"):
+            found[name] = found[f"{name}_infinite"] + found[f"{name}_first_order"] / self.n
+        # of bias²: what order 1/n² does to the mean, and the square of the first order; of the variance: r times it
+        of_mean = 2 * abs(off) * self.error["truncation"] + (shift / self.n) ** 2
+        sizes = (abs(np.einsum("aiai->ai", each.values)) for each in self.covariance_terms.values())
+        found["truncation"] = of_mean + self.r / self.n * labelled(sum(sizes, np.zeros(off.shape)))
+        return xr.Dataset(found)
+
+    def at_width(self, n: int) -> "Prediction":
+        """The same with all hidden layers n/`self.n` times as wide: coefficients of 1/n know no width.
+
+        Arguments
+            n: the width of the layer before the output. `log_evidence` is not carried over.
+        """
+        whole_number("n", n)
+        ratio = self.n / n
+        error = self.error.assign(
+            mean=self.error["mean"] * max(1.0, ratio),
+            variance=self.error["variance"] * max(1.0, ratio),
+            truncation=self.error["truncation"] * ratio**2,
+        )
+        return replace(self, n=n, r=self.r * ratio, error=error, log_evidence=None)
+
     def three_point(self, i: int = 0, j: int = 0, k: int = 0) -> xr.DataArray:
         """Connected three-point function of outputs i, j, k, (sample, sample_b, sample_c).
 
@@ -183,6 +236,21 @@ class Prediction:
     def evidence(self) -> float | None:
         """exp of `log_evidence`; None where the algorithm has none."""
         return None if self.log_evidence is None else float(np.exp(self.log_evidence))
+
+
+def checked_targets(y: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """`y` as finite numbers of this shape, (N, n_L); (N,) for one output."""
+    try:
+        targets = np.asarray(y, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"`{name}` must hold real numbers, one row for each input ({error})") from error
+    if targets.shape not in (shape, shape[: 2 - (shape[1] == 1)]):
+        raise InputError(
+            f"`{name}` must have shape {shape}, one row for each input asked about, but has {targets.shape}"
+        )
+    if not np.all(np.isfinite(targets)):
+        raise InputError(f"`{name}` must be finite, but {name}[{int(np.argwhere(~np.isfinite(targets))[0][0])}] is not")
+    return targets.reshape(shape)
 
 
 def labelled(value: np.ndarray) -> xr.DataArray:

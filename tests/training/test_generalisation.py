@@ -1,0 +1,93 @@
+"""Expected test error: bias² and variance at infinite width and to first order, and its scans."""
+
+import numpy as np
+import pytest
+
+import finitewidth as fw
+from finitewidth.experiments import extrapolate, measure_trained
+
+X = np.array([[-0.8, -1.3, -0.2], [0.4, 0.5, 0.3], [-0.6, -0.6, 0.1]])
+Y, TARGET = [1.0, -1.2], [0.4]
+NET = fw.MLP("tanh", depth=3, width=32, C_b=0.2, C_W=1.4, lambda_b=0.5, lambda_W=0.7)
+DESCENT = fw.GradientDescent(0.3, 8)
+
+
+@pytest.fixture(scope="module")
+def prediction():
+    return fw.predict(NET, X[:2], Y, X[2:], algorithm=DESCENT)
+
+
+def test_what_is_left_out_of_the_error_is_the_square_of_the_first_order(prediction):
+    """E (z − y)² from mean and variance as they are predicted, at several widths."""
+    shift = sum(each.values for each in prediction.terms.values())
+    for n in (32, 64, 640):
+        p = prediction.at_width(n)
+        exact = (p.mean.values - TARGET) ** 2 + p.variance.values
+        np.testing.assert_allclose(exact - p.test_error(TARGET).error, (shift / n) ** 2, rtol=1e-9)
+        stated = fw.predict(fw.MLP("tanh", depth=3, width=n, C_b=0.2, C_W=1.4, lambda_b=0.5, lambda_W=0.7),
+                            X[:2], Y, X[2:], algorithm=DESCENT) if n == 64 else p  # fmt: skip
+        np.testing.assert_allclose(p.covariance, stated.covariance, rtol=1e-12)
+        np.testing.assert_allclose(p.error["truncation"], stated.error["truncation"], rtol=1e-12)
+        assert p.r == pytest.approx(stated.r)
+
+
+def test_a_label_that_has_been_learned_has_no_error():
+    found = fw.predict(NET, X[:2], Y, X).test_error([*Y, *TARGET])
+    assert abs(found.error[:2]).max() < 1e-12 and abs(found.error_first_order[:2]).max() < 1e-10
+    assert found.error[2] > 0.01
+
+
+def test_a_scan_is_prediction_after_prediction():
+    scan = {"width": [32, 64], "C_W": [1.0, 1.4]}
+    found = fw.generalisation(NET, X[:2], Y, X[2:], TARGET, scan=scan, algorithm=DESCENT)
+    assert found.error.dims == ("width", "C_W")
+    here = fw.predict(NET, X[:2], Y, X[2:], algorithm=DESCENT).test_error(TARGET)
+    assert float(found.error.sel(width=32, C_W=1.4)) == pytest.approx(float(here.error.mean()), rel=1e-12)
+    np.testing.assert_allclose(
+        found.error - found.error_infinite, found.error_first_order / found.width, rtol=1e-9, atol=1e-14
+    )
+    deeper = fw.generalisation(NET, X[:2], Y, X[2:], TARGET, scan={"depth": [2, 3]}, order=0)
+    assert deeper.error.dims == ("depth",) and not deeper.error_first_order.any()
+
+
+@pytest.mark.slow
+def test_networks_that_were_really_trained_err_as_much(prediction):
+    """n (E (z − y)² − its value at infinite width) of networks of three widths, extrapolated."""
+    theory, widths, off, errors = prediction.test_error(TARGET), (24, 48, 96), [], []
+    for n in widths:
+        net = fw.MLP("tanh", depth=3, width=n, C_b=0.2, C_W=1.4, lambda_b=0.5, lambda_W=0.7)
+        seen = measure_trained(net, X[:2], Y, X[2:], algorithm=DESCENT, n_networks=4096, seed=5)
+        mean, covariance = (seen.estimates[name].pseudo_values for name in ("mean", "covariance"))
+        each = (mean[:, 0, 0, 2] - TARGET) ** 2 + covariance[:, 0, 0, 2, 0, 2]  # of one batch, up to order 1/networks
+        error = (mean[:, 0, 0, 2].mean() - TARGET[0]) * 2 * (mean[:, 0, 0, 2] - mean[:, 0, 0, 2].mean())
+        spread = (error + covariance[:, 0, 0, 2, 0, 2]).std(ddof=1) / np.sqrt(len(each))
+        value = (seen.value["mean"][0, 0, 2] - TARGET[0]) ** 2 + seen.value["covariance"][0, 0, 2, 0, 2]
+        off.append(n * (value - float(theory.error_infinite)))
+        errors.append(n * spread)
+    fit = extrapolate(widths, np.array(off)[:, None], np.array(errors)[:, None], order=1)
+    stated = float(theory.error_first_order)
+    assert abs(fit.value[0] - stated) < 4 * fit.standard_error[0], (stated, fit.value, fit.standard_error)
+    assert fit.standard_error[0] < 0.2 * abs(stated)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scan": {"Cw": [1.0]}}, "`scan` must have keys among C_b, C_W"),
+        ({"scan": {"C_W": 1.0}}, "`scan` must have a list of values for 'C_W'"),
+        ({"scan": [1.0]}, "`scan` must be a mapping"),
+        ({"scan": {"C_W": [1.0, -1.0]}, "order": 0}, "at C_W=-1.0: .*C_W"),
+        ({"scan": {"C_W": [1.0, 90.0]}, "order": 0}, "at C_W=90.0: `step` must be below"),
+        ({"y_test": [1.0, 2.0], "order": 0}, "`y_test` must have shape \\(1, 1\\)"),
+        ({"y_test": [np.nan], "order": 0}, "`y_test` must be finite"),
+    ],
+)
+def test_bad_input(options, message):
+    given = {"y_test": TARGET, "algorithm": DESCENT} | options
+    with pytest.raises(fw.InputError, match=message):
+        fw.generalisation(NET, X[:2], Y, X[2:], given.pop("y_test"), **given)
+
+
+def test_width_must_be_one(prediction):
+    with pytest.raises(fw.InputError, match="`n` must be"):
+        prediction.at_width(0)
