@@ -74,6 +74,8 @@ def test_networks_that_were_really_trained_err_as_much(prediction):
     ("options", "message"),
     [
         ({"scan": {"Cw": [1.0]}}, "`scan` must have keys among C_b, C_W"),
+        ({"scan": {"width": [16, 16.5]}}, "`width` must be an integer"),
+        ({"scan": {"C_W": ["a"]}}, "`scan` must have numbers for 'C_W', but got 'a'"),
         ({"scan": {"C_W": 1.0}}, "`scan` must have a list of values for 'C_W'"),
         ({"scan": [1.0]}, "`scan` must be a mapping"),
         ({"scan": {"C_W": [1.0, -1.0]}, "order": 0}, "at C_W=-1.0: .*C_W"),

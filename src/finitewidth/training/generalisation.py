@@ -15,13 +15,14 @@ best at infinite width.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from finitewidth.algorithms import Algorithm, GradientFlow
-from finitewidth.architecture import MLP
+from finitewidth.architecture import MLP, whole_number
 from finitewidth.data import check_inputs
 from finitewidth.errors import InputError
 from finitewidth.training.prediction import predict
@@ -107,7 +108,12 @@ def _checked(scan: Any) -> dict[str, Sequence[float]]:
             raise InputError(f"`scan` must have keys among {', '.join(SCANNED)}, but has {name!r}")
         if isinstance(values, str) or not isinstance(values, (Sequence, np.ndarray)) or len(values) == 0:
             raise InputError(f"`scan` must have a list of values for {name!r}, but got {values!r}")
-    return {
-        name: [int(v) if name in ("depth", "width") and float(v).is_integer() else float(v) for v in values]
-        for name, values in scan.items()
-    }
+    return {name: [_number(name, value) for value in values] for name, values in scan.items()}
+
+
+def _number(name: str, value: Any) -> float:
+    if name in ("depth", "width"):
+        return whole_number(name, value)
+    if not isinstance(value, Real):
+        raise InputError(f"`scan` must have numbers for {name!r}, but got {value!r}")
+    return float(value)

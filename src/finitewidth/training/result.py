@@ -130,12 +130,13 @@ class Prediction:
         """
         off = self.mean_infinite - labelled(checked_targets(y, self.mean_infinite.shape, "y"))
         shift = sum(self.terms.values(), xr.zeros_like(off))
-        infinite = labelled(self._infinite.variance(off.sizes["output"]))
+        fluctuations = [np.einsum("aiai->ai", each.values) for each in self.covariance_terms.values()]
+        nothing = np.zeros(off.shape)
         found = {
             "bias_squared_infinite": off**2,
-            "variance_infinite": infinite,
+            "variance_infinite": labelled(self._infinite.variance(off.sizes["output"])),
             "bias_squared_first_order": 2 * off * shift,
-            "variance_first_order": self.n * (self.variance - infinite),
+            "variance_first_order": labelled(sum(fluctuations, nothing)),
         }
         for when in ("infinite", "first_order"):
             found[f"error_{when}"] = found[f"bias_squared_{when}"] + found[f"variance_{when}"]
@@ -143,8 +144,7 @@ class Prediction:
             found[name] = found[f"{name}_infinite"] + found[f"{name}_first_order"] / self.n
         # of bias²: what order 1/n² does to the mean, and the square of the first order; of the variance: r times it
         of_mean = 2 * abs(off) * self.error["truncation"] + (shift / self.n) ** 2
-        sizes = (abs(np.einsum("aiai->ai", each.values)) for each in self.covariance_terms.values())
-        found["truncation"] = of_mean + self.r / self.n * labelled(sum(sizes, np.zeros(off.shape)))
+        found["truncation"] = of_mean + self.r / self.n * labelled(sum(map(abs, fluctuations), nothing))
         return xr.Dataset(found)
 
     def at_width(self, n: int) -> "Prediction":
