@@ -115,7 +115,7 @@ class Prediction:
         """E (z − y)² over initialisations on the inputs asked about, split into bias² and variance; (sample, output).
 
         bias² = (m − y)² + (2/n) (m − y) Σ terms, m at infinite width; variance as `variance`. Orders 1 and 1/n.
-        Source: PDLT §10.3; `finitewidth.training.generalisation` has the equations.
+        Source: PDLT §10.3; `finitewidth.training.bias_variance` has the equations.
 
         Arguments
             y: (N_X,) or (N_X, n_L), what the outputs should be.
