@@ -122,8 +122,8 @@ class Prediction:
 
         Returns
             `bias_squared`, `variance` and their sum `error`, at this width; the same with `_infinite`, at infinite
-            width, and with `_first_order`, coefficients of 1/n; `truncation`, the size that order 1/n² may have in
-            `error`: a rule of thumb, not a bound.
+            width, and with `_first_order`, coefficients of 1/n; `numerical_error` of `error`; `truncation`, the size
+            that order 1/n² may have in it: a rule of thumb, not a bound.
 
         Raises
             InputError: for targets that cannot be used.
@@ -142,6 +142,7 @@ class Prediction:
             found[f"error_{when}"] = found[f"bias_squared_{when}"] + found[f"variance_{when}"]
         for name in ("bias_squared", "variance", "error"):
             found[name] = found[f"{name}_infinite"] + found[f"{name}_first_order"] / self.n
+        found["numerical_error"] = 2 * abs(off) * self.error["mean"] + self.error["variance"]
         # of bias²: what order 1/n² does to the mean, and the square of the first order; of the variance: r times it
         of_mean = 2 * abs(off) * self.error["truncation"] + (shift / self.n) ** 2
         found["truncation"] = of_mean + self.r / self.n * labelled(sum(map(abs, fluctuations), nothing))
