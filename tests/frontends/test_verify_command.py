@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from finitewidth.compare import Comparison, TrainedVerification
 from finitewidth.errors import InputError
 from finitewidth.frontends.cli import main
 from finitewidth.frontends.verify_command import AfterTraining
@@ -35,6 +36,25 @@ def test_a_table_to_learn_from(tmp_path):
     assert x.tolist() == [[0.1, 0.2], [-0.3, 0.4]] and y.tolist() == [1, -1] and asked.tolist() == [[0.6, 0.5]]
     with pytest.raises(InputError, match="is no column"):
         AfterTraining(train=str(train), test=str(test), target="z").problem()
+
+
+@pytest.mark.parametrize(
+    ("theory", "code", "words"), [(1.0, 0, "Agreement in all 1"), (2.0, 1, "Contradiction in 1 of 1")]
+)
+def test_a_contradiction_is_exit_code_1(theory, code, words, capsys, monkeypatch):
+    """What was found is made up; how it is told is not."""
+
+    def found(net, *_problem, algorithm, **_options):
+        row = Comparison("mean_first_order", (0, 0), theory, 1.0, 0.1)
+        return TrainedVerification(
+            net=net, rows=(row,), n_networks=200, trained=1, algorithm=algorithm, widths=(8, 16, 32),
+            detectable={"dNTK": 0.5}, fit=1e-9,
+        )  # fmt: skip
+
+    monkeypatch.setattr("finitewidth.compare.verify_trained", found)
+    assert main(["verify", "--trained", "--time", "2"]) == code
+    told = capsys.readouterr().out
+    assert words in told and "mean train 0" in told and "series has not set in" in told
 
 
 @pytest.mark.slow
