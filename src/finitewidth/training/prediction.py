@@ -13,7 +13,9 @@ from finitewidth.architecture import MLP, whole_number
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.flow import flow
 from finitewidth.flow.first_order import MOST_INPUTS, asked_tensors, notes, warn_beyond_first_order
+from finitewidth.gaussian.estimate import Estimate
 from finitewidth.precision import in_float64
+from finitewidth.training import cross_entropy
 from finitewidth.training.batches import ORDERS, over_batches
 from finitewidth.training.bayes import posterior
 from finitewidth.training.bayes_first_order import posterior_corrections
@@ -50,7 +52,9 @@ def predict(
         x_test: inputs to predict, shape (N_X, n_in); None for the training inputs.
         algorithm: what is done to the parameters, `fw.GradientFlow()` to the end of training unless told.
         order: 0 for infinite width, 1 for the first correction in 1/n.
-        loss: "mse", ½ Σ (z − y)².
+        loss: "mse", ½ Σ (z − y)², or "cross-entropy", at order 0 (PDLT §10.2): y_train holds labels 0 … n_L − 1 or
+            probabilities of shape (N_T, n_L); of a single output, whose loss is logistic, labels 0 and 1 or
+            probabilities.
         neurons: with more than 16 different inputs, order 1 is averaged over this many sample neurons of every hidden
             layer; its standard error, in `error`, falls like their root.
         progress: called with (parts done, parts in all) of that average.
@@ -72,14 +76,15 @@ def predict(
     [1.0, -0.0]
     """
     _check_request(algorithm, order, loss, regularisation)
-    problem = Problem.of(net, x_train, y_train, x_test)
+    problem = Problem.of(net, x_train, y_train, x_test, loss=loss)
     if order == 0:
         kernels, found = _kernels(net, problem), _FirstOrder(Corrections({}, {}))
     elif len(problem.inputs) <= MOST_INPUTS:
         kernels, found = _with_tensors(net, problem, algorithm)
     else:
         kernels, found = _with_neurons(net, problem, algorithm, neurons, progress)
-    infinite = _infinite_width(algorithm, kernels, problem.targets, regularisation or 0.0)
+    at_infinite_width = _infinite_width if loss == "mse" else _by_cross_entropy
+    infinite = at_infinite_width(algorithm, kernels, problem.targets, regularisation or 0.0)
     n = net.widths[-1] if net.widths else 1
     first = found.corrections
     mean_terms = dataset(first.mean)
@@ -88,6 +93,7 @@ def predict(
             "mean": infinite.mean_error + first.mean_error / n,
             "variance": infinite.variance_error + first.variance_error / n,
             "truncation": _truncation(net, problem.targets, first, infinite.mean),
+            **({} if infinite.probabilities is None else {"probabilities": infinite.probabilities.error}),
         }
     )
     return Prediction(
@@ -100,6 +106,7 @@ def predict(
         net.depth_to_width,
         None if infinite.log_evidence is None else infinite.log_evidence + found.evidence / n,
         (*infinite.notes, *found.notes),
+        None if infinite.probabilities is None else labelled(infinite.probabilities.value),
         _infinite=infinite.covariance,
         _connected=first.connected,
     )
@@ -126,11 +133,12 @@ def _truncation(net: MLP, targets: np.ndarray, first: Corrections, mean: np.ndar
 @dataclass(frozen=True)
 class _InfiniteWidth:
     mean: np.ndarray
-    covariance: Covariance
+    covariance: Covariance | cross_entropy.Drawn
     mean_error: np.ndarray
     variance_error: np.ndarray
     notes: tuple[str, ...]
     log_evidence: float | None = None
+    probabilities: Estimate | None = None
 
 
 def _infinite_width(
@@ -155,6 +163,17 @@ def _infinite_width(
     variance_error = np.full(mean.shape, relative * np.abs(kernels.K).max())
     mean_error = relative * (np.abs(g.value) @ np.abs(targets))
     return _InfiniteWidth(mean, Covariance(shared), mean_error, variance_error, g.notes, log_evidence)
+
+
+def _by_cross_entropy(
+    algorithm: Algorithm, kernels: Kernels, targets: np.ndarray, regularisation: float
+) -> _InfiniteWidth:
+    drawn = cross_entropy.drawn(algorithm, kernels, targets, regularisation)
+    said = cross_entropy.notes(algorithm, kernels, drawn)
+    shift = kernels.Theta_error * drawn.learned + drawn.integration_error  # of an output
+    variance_error = drawn.variance_error + kernels.K_error + 2 * shift * np.sqrt(drawn.variance(0))
+    mean_error = drawn.mean.error + shift
+    return _InfiniteWidth(drawn.mean.value, drawn, mean_error, variance_error, said, None, drawn.probabilities)
 
 
 @dataclass(frozen=True)
@@ -239,8 +258,10 @@ def _check_request(algorithm: Any, order: Any, loss: Any, regularisation: Any) -
             f"`order` 1 is computed for gradient flow, gradient descent and Bayes, but `algorithm` is {algorithm!r}; "
             "give order=0 for what it does at infinite width"
         )
-    if loss != "mse":
-        raise InputError(f'`loss` must be "mse", but got {loss!r}')
+    if loss not in ("mse", "cross-entropy"):
+        raise InputError(f'`loss` must be "mse" or "cross-entropy", but got {loss!r}')
+    if loss != "mse" and order:
+        raise InputError(f'`loss` {loss!r} is known at infinite width only; give order=0, or loss="mse"')
     if regularisation is not None and not (isinstance(regularisation, (int, float)) and 0 <= regularisation < np.inf):
         raise InputError(f"`regularisation` must be a finite number ≥ 0, or None, but got {regularisation!r}")
     if regularisation and isinstance(algorithm, Bayes):

@@ -18,7 +18,7 @@ class Problem:
         inputs: all different inputs, shape (N, n_in). An input that occurs twice, in training, in testing or in both,
             is here once: K and Θ need not be told twice.
         train, test: which of them each training input and each input that is asked about is.
-        targets: y, shape (N_T, n_L).
+        targets: y, shape (N_T, n_L); of cross-entropy, probabilities.
     """
 
     inputs: np.ndarray
@@ -27,7 +27,7 @@ class Problem:
     targets: np.ndarray
 
     @classmethod
-    def of(cls, net: MLP, x_train: Any, y_train: Any, x_test: Any = None) -> "Problem":
+    def of(cls, net: MLP, x_train: Any, y_train: Any, x_test: Any = None, *, loss: str = "mse") -> "Problem":
         """The problem, checked.
 
         Raises
@@ -40,7 +40,7 @@ class Problem:
                 raise InputError(f"`{name}` has {each.shape[1]} columns, but the network has n_in = {net.n_in}")
         if x_new.shape[1] != x.shape[1]:
             raise InputError(f"`x_test` has {x_new.shape[1]} columns, but `x_train` has {x.shape[1]}")
-        targets = check_targets(net, y_train, len(x))
+        targets = (check_probabilities if loss == "cross-entropy" else check_targets)(net, y_train, len(x))
         # in the order of their first occurrence, training first
         _, first, inverse = np.unique(np.concatenate([x, x_new]), axis=0, return_index=True, return_inverse=True)
         order = np.argsort(first, kind="stable")
@@ -50,6 +50,40 @@ class Problem:
 
 def check_targets(net: MLP, y: Any, N: int) -> np.ndarray:
     """Targets as float64 of shape (N, n_L)."""
+    targets = _numbers(y, N)
+    if targets.ndim == 1:
+        targets = targets[:, None]
+    if targets.shape[1] != net.n_out:
+        raise InputError(
+            f"`y_train` has {targets.shape[1]} columns, but the network has n_out = {net.n_out}; "
+            f"give one column for each output, or a network with n_out={targets.shape[1]}"
+        )
+    return targets
+
+
+def check_probabilities(net: MLP, y: Any, N: int) -> np.ndarray:
+    """Class labels (N,) or probabilities (N, n_L) as probabilities; of one output that of label 1."""
+    targets, classes = _numbers(y, N), max(2, net.n_out)
+    if targets.ndim == 1 and net.n_out > 1:
+        if np.any(bad := ~np.isin(targets, np.arange(classes))):
+            raise InputError(
+                f"`y_train` must hold labels 0 … {classes - 1} for n_out = {classes}, but has {targets[bad][0]:g}; "
+                "give labels counted from 0, or probabilities of shape (N, n_out)"
+            )
+        return np.eye(classes)[targets.astype(int)]
+    targets = targets.reshape(N, -1)
+    if targets.shape[1] != net.n_out:
+        raise InputError(f"`y_train` has {targets.shape[1]} columns, but the network has n_out = {net.n_out}")
+    sums = targets.sum(1) if net.n_out > 1 else np.ones(N)
+    if np.any(bad := (np.any(targets < 0, axis=1) | np.any(targets > 1, axis=1) | (np.abs(sums - 1) > 1e-6))):
+        row = int(np.argmax(bad))
+        what = "labels, or probabilities that add up to 1" if net.n_out > 1 else "labels 0 and 1, or probabilities"
+        raise InputError(f"`y_train` must hold {what} for cross-entropy, but row {row} is {targets[row].tolist()}")
+    return targets
+
+
+def _numbers(y: Any, N: int) -> np.ndarray:
+    """One or two axes of N finite numbers."""
     if isinstance(y, DataSet):
         y = y.targets
     try:
@@ -60,17 +94,10 @@ def check_targets(net: MLP, y: Any, N: int) -> np.ndarray:
         raise InputError(f"`y_train` must have shape (N,) or (N, n_L), but has {targets.shape}")
     if len(targets) != N:
         raise InputError(f"`y_train` has {len(targets)} rows, but `x_train` has {N}; give one target for each input")
-    if targets.ndim == 1:
-        targets = targets[:, None]
-    if targets.shape[1] != net.n_out:
-        raise InputError(
-            f"`y_train` has {targets.shape[1]} columns, but the network has n_out = {net.n_out}; "
-            f"give one column for each output, or a network with n_out={targets.shape[1]}"
-        )
     if not np.all(np.isfinite(targets)):
-        row, column = np.argwhere(~np.isfinite(targets))[0]
+        row, column = np.argwhere(~np.isfinite(targets.reshape(N, -1)))[0]
+        value = targets.reshape(N, -1)[row, column]
         raise InputError(
-            f"`y_train` holds {targets[row, column]} at row {row}, column {column} (counted from 0); "
-            "fill it in or drop the row"
+            f"`y_train` holds {value} at row {row}, column {column} (counted from 0); fill it in or drop the row"
         )
     return targets

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -16,6 +16,16 @@ from finitewidth.training.connected import Connected
 OUTPUTS = ("sample", "output")
 SAMPLES = ("sample", "sample_b", "sample_c", "sample_d")
 PAIRS = ("sample", "output", "sample_b", "output_b")
+
+
+class OverInitialisations(Protocol):
+    """What knows the covariance of trained outputs at infinite width."""
+
+    def dense(self, outputs: int) -> np.ndarray:
+        """Shape (N_X, n_L, N_X, n_L)."""
+
+    def variance(self, outputs: int) -> np.ndarray:
+        """Its diagonal, shape (N_X, n_L), without the rest."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,8 @@ class Prediction:
             order 1/n² dropped from `mean` may have: r T + T²/y, with T the sizes of the terms of first order added
             up, and y that of the targets (rms). A rule of thumb, not a bound.
         notes: what a reader must know: modes that are not trained, terms that are left out.
+        probabilities: of cross-entropy, the mean of softmax(z), or of the logistic function of a single output, over
+            initialisations, (sample, output); else None. Its standard error is `error["probabilities"]`.
     """
 
     mean_infinite: xr.DataArray
@@ -65,7 +77,8 @@ class Prediction:
     r: float
     log_evidence: float | None = None
     notes: tuple[str, ...] = ()
-    _infinite: Covariance = field(repr=False, kw_only=True)
+    probabilities: xr.DataArray | None = None
+    _infinite: OverInitialisations = field(repr=False, kw_only=True)
     _connected: Connected | None = field(repr=False, kw_only=True, default=None)
 
     @cached_property
