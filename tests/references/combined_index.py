@@ -162,3 +162,32 @@ def trained_cumulants(K, Theta, tensors, V, y, train, eta, steps):
         everywhere(three, np.einsum("xbcd,by,cz,d->xyz", leg, KE[s], KE[u], e[v]))
         everywhere(four, np.einsum("xbcd,by,cz,dw->xyzw", leg, KE[s], KE[u], KE[v]))
     return three, four
+
+
+def trained_kernel(K, Theta, tensors, y, train, eta, steps):
+    """Coefficient of 1/n of E[H(t) − H(0)], (n_L N, n_L N), after `steps` steps: H and dH moved step by step."""
+    n_L, N = len(y), len(K)
+    one = np.eye(n_L)
+    K, Theta = np.kron(one, K), np.kron(one, Theta)
+    T = np.concatenate([i * N + np.asarray(train) for i in range(n_L)])
+    t = tensors
+    PQ = over_pairings(t["Q"], t["Q"], t["P"], n_L)
+    RR = over_pairings(t["R"], t["R"], t["R"], n_L)
+    ST = over_pairings(t["S"], t["T"], t["U"], n_L)
+    dH_with_z = PQ[:, :, T]  # E[dH_ABC z_E] at initialisation; C in training
+    second = 0.5 * (RR + RR.transpose(1, 0, 2, 3) + 2 * ST)[:, :, T][:, :, :, T]  # of a step of H
+    first = (RR + ST + ST.transpose(0, 2, 1, 3))[:, :, T][:, :, :, T]  # of a step of dH_ABC
+    one_step = np.eye(len(K))
+    one_step[:, T] -= eta * Theta[:, T]
+    free = [np.linalg.matrix_power(one_step, s)[T] for s in range(steps)]  # ε(s) = free[s] (z(0) − ỹ)
+    label = np.zeros(len(K))
+    label[T] = y.ravel()
+    spread = K + np.outer(label, label)  # E (z(0) − ỹ)(z(0) − ỹ)
+    H = np.zeros_like(K)
+    for s in range(steps):
+        # E[dH_ABC(s) ε_C(s)]: what dH was at initialisation, and every step that has moved it since
+        moved = np.einsum("abce,ce->ab", dH_with_z, free[s])
+        for u in range(s):
+            moved = moved - eta * np.einsum("abcd,cd->ab", first, free[s] @ spread @ free[u].T)
+        H += -eta * (moved + moved.T) + eta**2 * np.einsum("abcd,cd->ab", second, free[s] @ spread @ free[s].T)
+    return H
