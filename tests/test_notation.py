@@ -123,7 +123,23 @@ def test_statistics_of_first_order_have_the_names_and_shapes_of_the_table(first_
 @pytest.fixture(scope="module")
 def prediction():
     net = fw.MLP("tanh", depth=3, width=40, n_out=2, C_b=0.1, C_W=1.2)
-    return fw.predict(net, [[1.0, 2.0], [-1.0, 0.5]], [[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0]], order=0)
+    options = {"order": 0, "loss": "cross-entropy", "algorithm": fw.GradientDescent(0.1, 2)}
+    return fw.predict(net, [[1.0, 2.0], [-1.0, 0.5]], [[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0]], **options)
+
+
+@pytest.mark.parametrize("row", table("What `finitewidth.trained_kernel` returns"), ids=lambda row: row["name"])
+def test_trained_kernel_has_the_names_and_shapes_of_the_table(row):
+    net = fw.MLP("linear", depth=2, width=40, n_out=2)
+    kernel = fw.trained_kernel(net, [[1.0, 2.0], [-1.0, 0.5]], [[1.0, 0.0], [0.0, 1.0]])
+    assert getattr(kernel, row["name"].strip("`")).dims == tuple(re.findall(r"\w+", row["shape"]))
+
+
+def test_quadratic_model_has_the_names_of_the_table():
+    model = fw.QuadraticModel(np.eye(2), np.zeros((2, 2, 2)))
+    given = model.trained([1.0], train=[0])
+    for row in table("What `finitewidth.QuadraticModel` is and gives"):
+        name, shape = row["name"].strip("`"), tuple(re.findall(r"\w+", row["shape"]))
+        assert model.meta_kernel.shape == (2, 2, 2) if name == "meta_kernel" else getattr(given, name).dims == shape
 
 
 @pytest.mark.parametrize("row", table("What `finitewidth.predict` returns"), ids=lambda row: row["name"])

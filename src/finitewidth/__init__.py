@@ -52,8 +52,10 @@ if TYPE_CHECKING:
     from finitewidth.information import representation_learning as representation_learning
     from finitewidth.information import tangent_kernel as tangent_kernel
     from finitewidth.report import report as report
+    from finitewidth.training import QuadraticModel as QuadraticModel
     from finitewidth.training import generalisation as generalisation
     from finitewidth.training import predict as predict
+    from finitewidth.training import trained_kernel as trained_kernel
 
 # Public name -> the module that defines it.
 _HOME = {
@@ -76,6 +78,8 @@ _HOME = {
     "phase_diagram": "finitewidth.criticality",
     "predict": "finitewidth.training",
     "generalisation": "finitewidth.training",
+    "trained_kernel": "finitewidth.training",
+    "QuadraticModel": "finitewidth.training",
     "learning_rates": "finitewidth.criticality",
     "verify": "finitewidth.compare",
     "verify_trained": "finitewidth.compare",
