@@ -1,6 +1,6 @@
 """The tangent kernel after training: against step-by-step sums, single inputs, and networks really trained.
 
-Seen with 4096 tanh networks of n = 128, six steps (first case below), n × E[H(t) − H(0)] of the pairs 00 01 02 11 12 22:
+Seen with 4096 tanh networks of n = 128, six steps (first case below), n × E[H(t) − H(0)] of pairs 00 01 02 11 12 22:
 −0.620(68) −0.119(14) −0.452(50) −0.918(64) −0.229(23) −0.413(54); stated −0.621 −0.122 −0.425 −0.904 −0.213 −0.348.
 """
 
