@@ -63,17 +63,53 @@ def test_equinox_network_stays_at_the_fixed_point():
             layers.append((linear, sigma if i else lambda z: z))
         return layers
 
-    seen = np.array([seen_by(k) for k in jax.random.split(KEY, 12)])
-    error = seen.std(axis=0, ddof=1) / 12**0.5
-    assert np.all(np.abs(seen.mean(axis=0) - fw.critical("gelu").K_star) < 4.5 * error + 2 * depth / width)
+    stays_at_the_fixed_point(np.array([seen_by(k) for k in jax.random.split(KEY, 12)]), depth / width)
 
 
-def test_flax_takes_it():
+def stays_at_the_fixed_point(seen, depth_to_width):
+    """K of every layer, measured in networks (rows): 4.5 standard errors, and what is left of order 1/n."""
+    error = seen.std(axis=0, ddof=1) / len(seen) ** 0.5
+    assert np.all(np.abs(seen.mean(axis=0) - fw.critical("gelu").K_star) < 4.5 * error + 2 * depth_to_width)
+
+
+def flax_network(nnx, width, depth, mean_square, seed):
+    """As docs/jax.md has it."""
+    first = fw.initializers.critical("gelu", mean_square=mean_square)
+    other = fw.initializers.critical("gelu")
+    gelu, rngs = lambda z: jax.nn.gelu(z, approximate=False), nnx.Rngs(seed)
+    layers = [nnx.Linear(width, width, kernel_init=i, bias_init=i.bias, rngs=rngs) for i in (first, *[other] * depth)]
+    return nnx.Sequential(layers[0], *[module for layer in layers[1:] for module in (gelu, layer)])
+
+
+def test_flax_network_stays_at_the_fixed_point():
     nnx = pytest.importorskip("flax.nnx")
-    init = fw.initializers.critical("gelu")
-    layer = nnx.Linear(64, 256, kernel_init=init, bias_init=init.bias, rngs=nnx.Rngs(0))
-    kernel = np.asarray(layer.kernel[...])
-    assert np.isclose(64 * kernel.var(), init.C_W, rtol=4.5 * (2 / kernel.size) ** 0.5)
+    depth, width = 3, 300
+    x = 0.5 * jax.random.normal(KEY, (width,))
+
+    @nnx.jit
+    def seen_by(net):
+        outputs, z = [], x
+        for layer in net.layers:
+            z = layer(z)
+            outputs.append(jnp.mean(z**2))
+        return jnp.stack(outputs[::2])  # those of linear layers
+
+    mean_square = float(jnp.mean(x**2))
+    seen = np.array([seen_by(flax_network(nnx, width, depth, mean_square, seed)) for seed in range(12)])
+    stays_at_the_fixed_point(seen, (depth + 1) / width)
+
+
+def test_flax_kernels_of_other_layers_have_the_variance_too():
+    nnx, linen = pytest.importorskip("flax.nnx"), pytest.importorskip("flax.linen")
+    init, rngs = fw.initializers.critical("gelu"), nnx.Rngs(0)
+    convolution = nnx.Conv(16, 64, (3, 3), kernel_init=init, bias_init=init.bias, rngs=rngs).kernel[...]
+    dense = linen.Dense(128, kernel_init=init, bias_init=init.bias).init(KEY, jnp.ones((1, 64)))["params"]["kernel"]
+    half = nnx.Linear(64, 128, kernel_init=init, bias_init=init.bias, param_dtype=jnp.bfloat16, rngs=rngs).kernel[...]
+    assert half.dtype == jnp.bfloat16
+    for kernel, fan_in in ((convolution, 144), (dense, 64), (half, 64)):
+        variance = np.square(np.asarray(kernel, dtype=float)).mean()
+        # 4.5 standard errors, and what bfloat16 rounds
+        assert np.isclose(fan_in * variance, init.C_W, rtol=4.5 * (2 / kernel.size) ** 0.5 + 2**-8)
 
 
 def test_bad_input():

@@ -64,7 +64,9 @@ class SignalMonitor:
 
 
 def lightning_callback(*, every_n_steps: int = 100) -> Any:
-    """A Lightning callback that logs what `SignalMonitor` measures, after every n-th backward pass.
+    """A Lightning callback that logs what `SignalMonitor` measures, before every n-th step of an optimizer.
+
+    Then the gradients of accumulated batches are complete, and those of mixed precision no longer scaled.
 
     Raises
         ImportError: without Lightning.
@@ -76,12 +78,16 @@ def lightning_callback(*, every_n_steps: int = 100) -> Any:
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             self.monitor = SignalMonitor(pl_module)
 
-        def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
+        def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
             if trainer.global_step % every == 0:
                 pl_module.log_dict({f"signals/{name}": v for name, v in self.monitor.measured().items()})
 
         def on_train_end(self, trainer: Any, pl_module: Any) -> None:
             self.monitor.close()
+
+        def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+            if hasattr(self, "monitor"):
+                self.monitor.close()
 
     return Signals()
 
