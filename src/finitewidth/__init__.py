@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from finitewidth.algorithms import Newton as Newton
     from finitewidth.algorithms import Sgd as Sgd
     from finitewidth.architecture import MLP as MLP
+    from finitewidth.architecture import ResidualMLP as ResidualMLP
     from finitewidth.compare import verify as verify
     from finitewidth.compare import verify_trained as verify_trained
     from finitewidth.criticality import critical as critical
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 # Public name -> the module that defines it.
 _HOME = {
     "MLP": "finitewidth.architecture",
+    "ResidualMLP": "finitewidth.architecture",
     "Activation": "finitewidth.activations",
     "GradientFlow": "finitewidth.algorithms",
     "GradientDescent": "finitewidth.algorithms",

@@ -2,6 +2,8 @@
 
 z⁽¹⁾ = b⁽¹⁾ + W⁽¹⁾ x ,     z⁽ℓ⁺¹⁾ = b⁽ℓ⁺¹⁾ + W⁽ℓ⁺¹⁾ σ(z⁽ℓ⁾) ,     ℓ + 1 = 2 … L
 E[b_i b_j] = δ_ij C_b ,     E[W_ij W_kl] = δ_ik δ_jl C_W / n_{ℓ-1} .
+
+A residual network adds to what it has: z⁽ℓ⁺¹⁾ = γ z⁽ℓ⁾ + ξ (b⁽ℓ⁺¹⁾ + W⁽ℓ⁺¹⁾ σ(z⁽ℓ⁾)) from one hidden layer to the next.
 """
 
 import math
@@ -20,27 +22,8 @@ PerLayer = float | Sequence[float]
 
 
 @dataclass(frozen=True)
-class MLP:
-    """A multilayer perceptron with L = `depth` layers of weights, the output layer included.
-
-    Source: PDLT ch. 2; conventions of THEORY §1. The learning-rate tensor is diagonal: λ_b for biases, λ_W / n_{ℓ-1}
-    for weights. Two networks are equal when all their arguments are; equal networks have equal hashes.
-
-    Arguments
-        activation: an `Activation`, or the name of one (`"gelu"`, `"leaky_relu(0.1)"`).
-        depth: L ≥ 1, the number of layers of weights. The output is the preactivation z⁽ᴸ⁾.
-        width: n ≥ 1 of every hidden layer, or one per hidden layer (L − 1 of them).
-        n_in, n_out: n_0 and n_L. `n_in=None` takes the number of columns of the data.
-        C_b, C_W: variance of biases, and n_{ℓ-1} × variance of weights; one number, or one per layer (L of them).
-        lambda_b, lambda_W: the learning-rate tensor; one number, or one per layer.
-
-    Raises
-        InputError: naming the argument, its value and the remedy.
-
-    >>> import finitewidth as fw
-    >>> fw.MLP("relu", depth=3, width=[64, 32]).widths
-    (64, 32)
-    """
+class Architecture:
+    """What `MLP` and `ResidualMLP` have in common."""
 
     activation: Activation
     _: KW_ONLY
@@ -52,22 +35,6 @@ class MLP:
     C_W: PerLayer = 1.0
     lambda_b: PerLayer = 1.0
     lambda_W: PerLayer = 1.0
-
-    if TYPE_CHECKING:  # a name may be given, an Activation is kept
-
-        def __init__(
-            self,
-            activation: Activation | str,
-            *,
-            depth: int,
-            width: int | Sequence[int] = 1,
-            n_in: int | None = None,
-            n_out: int = 1,
-            C_b: PerLayer = 0.0,
-            C_W: PerLayer = 1.0,
-            lambda_b: PerLayer = 1.0,
-            lambda_W: PerLayer = 1.0,
-        ) -> None: ...
 
     def __post_init__(self) -> None:
         depth = whole_number("depth", self.depth)
@@ -94,9 +61,145 @@ class MLP:
         return np.broadcast_to(np.asarray(getattr(self, name), dtype=np.float64), (self.depth,))
 
     @property
+    def carried(self) -> np.ndarray:
+        """The factor of z⁽ℓ⁻¹⁾ in z⁽ℓ⁾, for L layers: 0 where a layer sees only σ(z⁽ℓ⁻¹⁾)."""
+        return np.zeros(self.depth)
+
+    @property
+    def added(self) -> np.ndarray:
+        """The factor of b + W σ(z⁽ℓ⁻¹⁾) in z⁽ℓ⁾, for L layers."""
+        return np.ones(self.depth)
+
+    @property
     def depth_to_width(self) -> float:
         """r = Σ_ℓ 1/n_ℓ over hidden layers: (L − 1)/n for equal widths. The small parameter of PDLT ch. 3–4."""
         return float(sum(1.0 / n for n in self.widths))
+
+
+@dataclass(frozen=True)
+class MLP(Architecture):
+    """A multilayer perceptron with L = `depth` layers of weights, the output layer included.
+
+    Source: PDLT ch. 2; conventions of THEORY §1. The learning-rate tensor is diagonal: λ_b for biases, λ_W / n_{ℓ-1}
+    for weights. Two networks are equal when all their arguments are; equal networks have equal hashes.
+
+    Arguments
+        activation: an `Activation`, or the name of one (`"gelu"`, `"leaky_relu(0.1)"`).
+        depth: L ≥ 1, the number of layers of weights. The output is the preactivation z⁽ᴸ⁾.
+        width: n ≥ 1 of every hidden layer, or one per hidden layer (L − 1 of them).
+        n_in, n_out: n_0 and n_L. `n_in=None` takes the number of columns of the data.
+        C_b, C_W: variance of biases, and n_{ℓ-1} × variance of weights; one number, or one per layer (L of them).
+        lambda_b, lambda_W: the learning-rate tensor; one number, or one per layer.
+
+    Raises
+        InputError: naming the argument, its value and the remedy.
+
+    >>> import finitewidth as fw
+    >>> fw.MLP("relu", depth=3, width=[64, 32]).widths
+    (64, 32)
+    """
+
+    if TYPE_CHECKING:  # a name may be given, an Activation is kept
+
+        def __init__(
+            self,
+            activation: Activation | str,
+            *,
+            depth: int,
+            width: int | Sequence[int] = 1,
+            n_in: int | None = None,
+            n_out: int = 1,
+            C_b: PerLayer = 0.0,
+            C_W: PerLayer = 1.0,
+            lambda_b: PerLayer = 1.0,
+            lambda_W: PerLayer = 1.0,
+        ) -> None: ...
+
+
+@dataclass(frozen=True)
+class ResidualMLP(Architecture):
+    """A multilayer perceptron whose hidden layers add to what the one before has made.
+
+    Equation: z⁽ℓ⁺¹⁾ = γ z⁽ℓ⁾ + ξ (b⁽ℓ⁺¹⁾ + W⁽ℓ⁺¹⁾ σ(z⁽ℓ⁾)) for ℓ + 1 = 2 … L − 1; the first layer, which reads the data,
+    and the last, which makes the outputs, are those of an `MLP`. Source: PDLT App. B; FACTS §7.4.
+
+    Arguments
+        width: n ≥ 1 of all hidden layers, one number: what is added must have the same neurons.
+        gamma, xi: γ, and ξ ≠ 0. Signals and gradients keep their size where γ² + ξ² χ = 1, with χ of an `MLP` of the
+            same C_W: γ² + ξ² = 1 at its critical point.
+        the others: as for `MLP`.
+
+    Raises
+        InputError: naming the argument, its value and the remedy.
+
+    >>> import finitewidth as fw
+    >>> net = fw.ResidualMLP("relu", depth=10, width=64, C_W=2.0, gamma=0.8, xi=0.6)
+    >>> [round(float(K), 6) for K in fw.flow(net, [[1.0]]).K[::3, 0, 0]]
+    [2.0, 2.0, 2.0, 2.0]
+    """
+
+    gamma: float = 1.0
+    xi: float = 1.0
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            activation: Activation | str,
+            *,
+            depth: int,
+            width: int = 1,
+            n_in: int | None = None,
+            n_out: int = 1,
+            C_b: PerLayer = 0.0,
+            C_W: PerLayer = 1.0,
+            lambda_b: PerLayer = 1.0,
+            lambda_W: PerLayer = 1.0,
+            gamma: float = 1.0,
+            xi: float = 1.0,
+        ) -> None: ...
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.widths)) > 1:
+            raise InputError(
+                f"`width` must be one number for all hidden layers of a residual network, but got {self.width!r}"
+            )
+        if not isinstance(self.width, int):
+            object.__setattr__(self, "width", self.widths[0] if self.widths else 1)
+        for name in ("gamma", "xi"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+                raise InputError(f"`{name}` must be a finite number, but got {value!r}")
+            object.__setattr__(self, name, float(value))
+        if self.xi == 0:
+            raise InputError("`xi` must not be 0: hidden layers would add nothing to what they carry on; got 0")
+
+    @property
+    def carried(self) -> np.ndarray:
+        return self._hidden(self.gamma, 0.0)
+
+    @property
+    def added(self) -> np.ndarray:
+        return self._hidden(self.xi, 1.0)
+
+    def _hidden(self, here: float, elsewhere: float) -> np.ndarray:
+        """`here` from hidden layer to hidden layer, `elsewhere` at the first and the last."""
+        return np.array([here if 0 < layer < self.depth - 1 else elsewhere for layer in range(self.depth)])
+
+
+def must_be_plain(net: Architecture, what: str) -> MLP:
+    """`net`, an MLP; a residual network is refused for `what`, of which there is no theory here.
+
+    From hidden layer to hidden layer it carries z itself, so that neurons are no longer independent given the layer
+    before: a three-point function E[z_i z_i z_j] of order 1/n enters the vertex.
+    """
+    if isinstance(net, MLP):
+        return net
+    raise InputError(
+        f"{what} is computed for an MLP, but `net` is a {type(net).__name__}; fw.flow(net, x) gives its kernels at "
+        "infinite width"
+    )
 
 
 def whole_number(name: str, value: Any) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.architecture import MLP
+from finitewidth.architecture import Architecture
 from finitewidth.errors import InputError
 from finitewidth.flow.line import line_flow
 from finitewidth.precision import in_float64
@@ -38,11 +38,11 @@ class LearningRates:
     lambda_b: tuple[float, ...]
     lambda_W: tuple[float, ...]
     carried: tuple[float, ...]
-    network: MLP
+    network: Architecture
 
 
 @in_float64
-def learning_rates(net: MLP, *, mean_square: float = 1.0, Theta: float = 1.0) -> LearningRates:
+def learning_rates(net: Architecture, *, mean_square: float = 1.0, Theta: float = 1.0) -> LearningRates:
     """λ_b and λ_W by layer such that biases and weights of every layer contribute alike to the tangent kernel.
 
     Source: PDLT §9.4. Leading order; what is dropped is of order 1/n.
@@ -73,7 +73,7 @@ def learning_rates(net: MLP, *, mean_square: float = 1.0, Theta: float = 1.0) ->
             raise InputError(
                 f"`net`: {name} at layer {layer} (to the range of numbers); use other C_b, C_W or less depth"
             )
-    of_biases = target / (2 * net.depth * carried)
+    of_biases = target / (2 * net.depth * carried * net.added**2)
     of_weights = of_biases / moment
     lambda_b, lambda_W = (tuple(float(each) for each in values) for values in (of_biases, of_weights))
     return LearningRates(

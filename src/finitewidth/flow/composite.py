@@ -28,7 +28,7 @@ import numpy as np
 from jax import Array
 from numpy.polynomial import chebyshev
 
-from finitewidth.architecture import MLP
+from finitewidth.architecture import Architecture
 from finitewidth.errors import InputError
 from finitewidth.flow.line import LineFlow, line_flow
 from finitewidth.flow.tiles import FirstLayer, RunTile, compiled_tiles, each_tile
@@ -61,7 +61,7 @@ class Composite(NamedTuple):
     errors: tuple[float, float]
 
 
-def composite(net: MLP, line: LineFlow, pairs: float) -> Composite | None:
+def composite(net: Architecture, line: LineFlow, pairs: float) -> Composite | None:
     """The series for the kernels in `line`.
 
     None where it would not be right to 5e-11, or where making it takes more pairs than it is wanted for.
@@ -81,7 +81,7 @@ def composite(net: MLP, line: LineFlow, pairs: float) -> Composite | None:
 
 
 @lru_cache(maxsize=64)
-def _kernels_needed(net: MLP, low: float, high: float) -> int:
+def _kernels_needed(net: Architecture, low: float, high: float) -> int:
     """Nodes in log K that resolve the series: a quarter more than its diagonal takes, which is a row of kernels."""
     try:
         grid = _line(net, 0.5 * (low + high) + 0.5 * (high - low) * chebyshev_nodes(_PROBE))
@@ -92,7 +92,7 @@ def _kernels_needed(net: MLP, low: float, high: float) -> int:
 
 
 @lru_cache(maxsize=64)
-def _series(net: MLP, low: float, high: float, tiles: int) -> Composite | None:
+def _series(net: Architecture, low: float, high: float, tiles: int) -> Composite | None:
     nodes = _Nodes.laid_out(low, high, tiles)
     grid = _line(net, nodes.u)
     averages = pair_map(net.activation, grid.K[:-1], grid.moments[:-1], nodes.tiles)
@@ -119,7 +119,7 @@ def _series(net: MLP, low: float, high: float, tiles: int) -> Composite | None:
     return None
 
 
-def _line(net: MLP, u: np.ndarray) -> LineFlow:
+def _line(net: Architecture, u: np.ndarray) -> LineFlow:
     C_b, C_W = (float(net.per_layer(name)[0]) for name in ("C_b", "C_W"))
     return line_flow(net, np.maximum((np.exp(u) - C_b) / C_W, 0.0))
 
@@ -216,7 +216,7 @@ def _coordinate(y: Any, bend: Any) -> Any:
     return 2 * rho / (1 + bend + jnp.sqrt((1 + bend) ** 2 - 4 * bend * rho * rho))
 
 
-def composite_tiles(table: Composite, net: MLP, line: LineFlow, tiles: Tiles) -> RunTile:
+def composite_tiles(table: Composite, net: Architecture, line: LineFlow, tiles: Tiles) -> RunTile:
     """K and Θ of the last layer, shape (1, tile, tile), from the series. It does not need complements better than ρ."""
     low, high = table.range
     bases = TileBases(np.log(line.K[:1]), (np.array([low]), np.array([high])), tiles, table.coefficients[None, None])

@@ -3,7 +3,8 @@ r"""How far to believe K and Θ: errors of each layer's averages, and what later
 A layer sends an input to the vector (√C_b, √C_W σ(z)) in the space of functions of z. Kernels are its squared length,
 correlations the cosine of the angle θ between two of them, and geometry says what becomes of errors. To the kernels, of
 relative error ε, every layer adds that of ⟨σ²⟩. The direction of the vector turns with log K at the rate
-√(2 spread/K') (`collinear_spread`), and with the direction of z at the rate √steep, steep = C_W K⟨σ'²⟩/K'. So
+√(2 spread/K') (`collinear_spread`), and with the direction of z at the rate √steep, steep = K χ⊥/K'. (A residual layer
+sends it to (√C_b, √C_W σ(z), √skip z).) So
 
     ε' = e + |∂log K'/∂log K| ε ,      δ' = e + steep δ + turn ε ,      η' = e/θ' + √steep η + turn ε
 
@@ -23,7 +24,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from finitewidth.activations import Activation
-from finitewidth.architecture import MLP
+from finitewidth.architecture import Architecture
+from finitewidth.flow.constants import layer_constants
 from finitewidth.flow.line import LineFlow, collinear_spread
 from finitewidth.flow.pairs import NEARLY_COLLINEAR, PairErrors
 from finitewidth.flow.tiles import NEARLY_EQUAL
@@ -33,7 +35,7 @@ from finitewidth.gaussian.tables import is_discontinuous
 _EPS = float(np.finfo(float).eps)
 
 
-def relative_errors(net: MLP, line: LineFlow, pairs: PairErrors, n_in: int) -> tuple[np.ndarray, np.ndarray]:
+def relative_errors(net: Architecture, line: LineFlow, pairs: PairErrors, n_in: int) -> tuple[np.ndarray, np.ndarray]:
     """Bounds on the relative errors of K and Θ at every layer, shape (L,) each.
 
     Arguments
@@ -45,14 +47,13 @@ def relative_errors(net: MLP, line: LineFlow, pairs: PairErrors, n_in: int) -> t
     of_kernels, of_correlations = rounding, 0.0 if no_pairs else rounding
     of_angles = of_correlations / _angle(max(pairs.closest[0], 0.5 * NEARLY_COLLINEAR))
     K, Theta = np.full(len(line.K), 2 * rounding), np.full(len(line.K), 2 * rounding)
-    spread = collinear_spread(net, line)
+    spread, constants = collinear_spread(net, line), layer_constants(net)
     for layer in range(1, len(K)):
         at = layer - 1
-        C_W = net.per_layer("C_W")[layer]
-        K_in, K_out = line.K[at], line.K[layer]
-        m, s, dm, _, stretch = line.moments[at]
+        C_W, K_in, K_out = constants.C_W[layer], line.K[at], line.K[layer]
+        m, s, _, _, stretch = line.moments[at]
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            steep, grow = np.max(C_W * K_in * s / K_out), np.max(C_W * K_in * np.abs(dm) / K_out)
+            steep, grow = (np.max(K_in * np.abs(chi[at]) / K_out) for chi in (line.chi_perp, line.chi_parallel))
             turning = np.sqrt(2 * np.maximum(spread[at], 0.0) / K_out)
             turn = 2 * np.max(np.nan_to_num(turning))
             by_size, by_angle = np.sqrt(np.max(stretch / m)), np.max(K_in * s / m)

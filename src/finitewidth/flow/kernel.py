@@ -2,6 +2,8 @@ r"""The flow: K and Θ of every pair of inputs through every layer (PDLT ch. 4, 
 
 K⁽¹⁾ = C_b + C_W x·x'/n_0          K⁽ℓ⁺¹⁾ = C_b + C_W ⟨σσ⟩_K⁽ℓ⁾
 Θ⁽¹⁾ = λ_b + λ_W x·x'/n_0          Θ⁽ℓ⁺¹⁾ = λ_b + λ_W ⟨σσ⟩ + C_W ⟨σ'σ'⟩ Θ⁽ℓ⁾
+
+With what residual networks add: `finitewidth.flow.constants`.
 """
 
 import os
@@ -11,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from finitewidth.architecture import MLP, whole_number
+from finitewidth.architecture import MLP, Architecture, must_be_plain, whole_number
 from finitewidth.data import check_inputs
 from finitewidth.errors import InputError
 from finitewidth.flow.error_bounds import relative_errors
@@ -27,7 +29,7 @@ Layers = Literal["all", "last"] | Sequence[int]
 
 @in_float64
 def flow(
-    net: MLP,
+    net: Architecture,
     x: Any,
     *,
     order: int = 0,
@@ -42,7 +44,7 @@ def flow(
     before.
 
     Arguments
-        net: the network.
+        net: an `MLP`, or a `ResidualMLP` (order 0, without V).
         x: inputs, shape (N, n_in); N up to several thousand at order 0, up to 16 at order 1.
         order: 0 for the infinite-width kernels with the single-input vertex; 1 for the tensors of order 1/n.
         tensors: at order 0, "" for K and Θ alone, None for V, χ∥ and χ⊥ of each input too. At order 1, the names wanted
@@ -61,7 +63,7 @@ def flow(
         Where σ itself jumps, chi_perp does not exist: it is NaN, its error infinite, and `notes` says so.
 
     Raises
-        InputError: for inputs that cannot be used, sizes that do not match, a kernel that leaves float64 (the layer is
+        InputError: for inputs that cannot be used, order 1 of a residual network, sizes that do not match, a kernel that leaves float64 (the layer is
             named), tensors that do not exist, or more inputs or memory than can be had.
 
     Warns
@@ -73,6 +75,7 @@ def flow(
     2.0
     """
     x = check_inputs(x)
+    plain = must_be_plain(net, "the first order in 1/n (order=1)") if order == 1 else None
     _check_request(net, x, order, tensors)
     kept = _kept_layers(layers, net.depth)
     names = asked_tensors(tensors, net.activation) if order else ()
@@ -85,10 +88,10 @@ def flow(
         K, Theta, pair_errors = pair_flow(net, x, line, needed, progress)
     errors = relative_errors(net, line, pair_errors, x.shape[1])
     found = _dataset(net, line, (K, Theta), errors, needed, None if order else tensors)
-    if order == 0:
+    if plain is None:
         return found
     found = found.drop_vars(["V", "V_error"]).sel(layer=kept)
-    found = found.assign(first_order_variables(net, line, (K, Theta), errors, names, kept, progress))
+    found = found.assign(first_order_variables(plain, line, (K, Theta), errors, names, kept, progress))
     if "d" in found.dims:
         found = found.assign_coords(c=found["a"].values, d=found["a"].values)
     found.attrs["notes"] = "; ".join(filter(None, [found.attrs["notes"], notes(net.activation, names)]))
@@ -96,7 +99,7 @@ def flow(
 
 
 def _dataset(
-    net: MLP,
+    net: Architecture,
     line: LineFlow,
     pairs: tuple[np.ndarray, np.ndarray],
     errors: tuple[np.ndarray, np.ndarray],
@@ -120,18 +123,25 @@ def _dataset(
         "network": repr(net),
         "depth": net.depth,
         "widths": list(net.widths),
-        "notes": "σ jumps: chi_perp does not exist, and Theta uses the almost-everywhere derivative" if jumps else "",
+        "notes": "; ".join(
+            [
+                *(["σ jumps: chi_perp does not exist, and Theta uses the almost-everywhere derivative"] * jumps),
+                *(["V is not computed for residual networks"] * (not isinstance(net, MLP))),
+            ]
+        ),
     }
     return xr.Dataset(variables, {"layer": kept, "a": sample, "b": sample}, attributes)
 
 
-def _single_input_variables(net: MLP, line: LineFlow, rows: np.ndarray, relative: np.ndarray) -> dict[str, Any]:
+def _single_input_variables(net: Architecture, line: LineFlow, rows: np.ndarray, relative: np.ndarray) -> dict[str, Any]:
     """V, χ∥ and χ⊥ at the kept layers with their errors, given the relative errors of K there."""
     meanings = {
         "V": ("single-input four-point vertex V_aaaa, coefficient of 1/n", 4 * (rows + 1)),
         "chi_parallel": ("parallel susceptibility", 4),
         "chi_perp": ("perpendicular susceptibility", 4),
     }
+    if not isinstance(net, MLP):
+        del meanings["V"]
     variables: dict[str, Any] = {}
     for name, (meaning, factor) in meanings.items():
         values = getattr(line, name)
@@ -149,7 +159,7 @@ def _single_input_variables(net: MLP, line: LineFlow, rows: np.ndarray, relative
     return variables
 
 
-def _must_be_finite(name: str, values: np.ndarray, net: MLP) -> None:
+def _must_be_finite(name: str, values: np.ndarray, net: Architecture) -> None:
     bad = ~np.all(np.isfinite(values), axis=1)
     if np.any(bad):
         layer = int(np.argmax(bad)) + 1
@@ -159,7 +169,7 @@ def _must_be_finite(name: str, values: np.ndarray, net: MLP) -> None:
         )
 
 
-def _check_request(net: MLP, x: np.ndarray, order: int, tensors: str | Sequence[str] | None) -> None:
+def _check_request(net: Architecture, x: np.ndarray, order: int, tensors: str | Sequence[str] | None) -> None:
     if net.n_in is not None and net.n_in != x.shape[1]:
         raise InputError(
             f"`x` has {x.shape[1]} columns, but the network has n_in = {net.n_in}; give inputs of shape (N, {net.n_in})"

@@ -2,6 +2,8 @@ r"""The flow of single inputs: K, Θ, χ∥, χ⊥ and the vertex V, layer by la
 
 K' = C_b + C_W⟨σ²⟩ ,   Θ' = λ_b + λ_W⟨σ²⟩ + χ⊥Θ ,   V' = C_W²(⟨σ⁴⟩ − ⟨σ²⟩²) + r χ∥² V ,   r = n_ℓ/n_{ℓ−1}
 χ∥ = C_W d⟨σ²⟩/dK ,    χ⊥ = C_W⟨σ'²⟩ .
+
+A skip adds skip K to K', and skip to χ∥ and χ⊥ (`constants`); V is then not computed (THEORY §4: it needs E[z_i z_i z_j]).
 """
 
 from dataclasses import dataclass
@@ -9,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from finitewidth.activations import Activation
-from finitewidth.architecture import MLP
+from finitewidth.architecture import MLP, Architecture
 from finitewidth.errors import InputError
+from finitewidth.flow.constants import layer_constants
 from finitewidth.gaussian.tables import NotTabulable, is_discontinuous, line_moments, line_table
 
 _FLOOR, _CEILING = 1e-290, 1e290
@@ -21,7 +24,7 @@ class LineFlow:
     """Single-input quantities at layers 1 … L, each of shape (L, N).
 
     Attributes
-        K, Theta, V, chi_parallel, chi_perp: as in the module's equations.
+        K, Theta, V, chi_parallel, chi_perp: as in the module's equations; V is NaN for a residual network.
         moments: ⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩, ⟨z²σ'²⟩ at each layer, shape (L, 5, N).
         moment_error: relative error of ⟨σ²⟩ and ⟨σ'²⟩, shape (L,).
     """
@@ -35,14 +38,14 @@ class LineFlow:
     moment_error: np.ndarray
 
 
-def line_flow(net: MLP, x2: np.ndarray) -> LineFlow:
+def line_flow(net: Architecture, x2: np.ndarray) -> LineFlow:
     """Push |x|²/n_0 of each input, shape (N,), through all layers.
 
     Raises
         InputError: naming the layer at which K leaves the range of float64.
     """
     L, N = net.depth, len(x2)
-    C_b, C_W, l_b, l_W = (net.per_layer(name) for name in ("C_b", "C_W", "lambda_b", "lambda_W"))
+    C_b, C_W, l_b, l_W, skip = layer_constants(net)
     K, Theta, V = (np.zeros((L, N)) for _ in range(3))
     moments = np.zeros((L, 5, N))
     moment_error = np.zeros(L)
@@ -53,31 +56,38 @@ def line_flow(net: MLP, x2: np.ndarray) -> LineFlow:
         if layer + 1 == L:
             break
         m, s, dm, m4, _ = moments[layer]
-        K[layer + 1] = C_b[layer + 1] + C_W[layer + 1] * m
+        K[layer + 1] = skip[layer + 1] * K[layer] + C_b[layer + 1] + C_W[layer + 1] * m
         with np.errstate(over="ignore", invalid="ignore"):
-            Theta[layer + 1] = l_b[layer + 1] + l_W[layer + 1] * m + C_W[layer + 1] * s * Theta[layer]
+            chi_perp = skip[layer + 1] + C_W[layer + 1] * s
+            Theta[layer + 1] = l_b[layer + 1] + l_W[layer + 1] * m + chi_perp * Theta[layer]
             ratio = net.widths[layer] / net.widths[layer - 1] if layer else 0.0
             V[layer + 1] = C_W[layer + 1] ** 2 * (np.maximum(m4 - m * m, 0.0) + ratio * dm * dm * V[layer])
-    entered = np.concatenate([C_W[1:], C_W[-1:]])[:, None]
-    return LineFlow(K, Theta, V, entered * moments[:, 2], entered * moments[:, 1], moments, moment_error)
+    if not isinstance(net, MLP):
+        V = np.full_like(V, np.nan)
+    carried, entered = (np.concatenate([h[1:], h[-1:]])[:, None] for h in (skip, C_W))
+    chi_parallel, chi_perp = (carried + entered * moments[:, i] for i in (2, 1))
+    return LineFlow(K, Theta, V, chi_parallel, chi_perp, moments, moment_error)
 
 
-def collinear_spread(net: MLP, line: LineFlow) -> np.ndarray:
+def collinear_spread(net: Architecture, line: LineFlow) -> np.ndarray:
     """How fast collinear inputs turn into different directions: R' − K'_ab = spread · (ln K_a − ln K_b)² at ρ = 1.
 
     To second order in the logarithm, with R'² = K'_a K'_b,
 
-        8 K' spread = C_W {C_b ⟨z²σ'²⟩ + C_W (⟨σ²⟩⟨z²σ'²⟩ − ⟨zσσ'⟩²)} .
+        8 K' spread = C_W {C_b ⟨z²σ'²⟩ + C_W (⟨σ²⟩⟨z²σ'²⟩ − ⟨zσσ'⟩²)} + skip K {C_b + C_W ⟨(σ − zσ')²⟩} .
 
     Shape (L − 1, N); −1 where σ jumps, and the difference is not of second order.
     """
-    C_b, C_W = (net.per_layer(name)[1:, None] for name in ("C_b", "C_W"))
+    C_b, C_W, _, _, skip = (h[1:, None] for h in layer_constants(net))
     m, _, dm, _, stretch = line.moments[:-1].transpose(1, 0, 2)
     if is_discontinuous(net.activation):
         return np.full_like(m, -1.0)
     with np.errstate(over="ignore", invalid="ignore"):
-        tilt = np.maximum(m * stretch - (line.K[:-1] * dm) ** 2, 0.0)
-        spread = C_W * (C_b * stretch + C_W * tilt) / (8 * line.K[1:])
+        along = line.K[:-1] * dm  # ⟨zσσ'⟩
+        tilt = np.maximum(m * stretch - along**2, 0.0)
+        bend = np.maximum(m + stretch - 2 * along, 0.0)
+        spread = C_W * (C_b * stretch + C_W * tilt) + skip * line.K[:-1] * (C_b + C_W * bend)
+        spread = spread / (8 * line.K[1:])
     return np.where(np.isfinite(spread), spread, -1.0)
 
 
@@ -104,7 +114,7 @@ def single_input_moments(activation: Activation, K: np.ndarray, layer: int = 1) 
         raise InputError(f"`activation` {activation.name}, layer {layer}, K = {K.max():.4g}: {error}") from error
 
 
-def _check_range(net: MLP, K: np.ndarray, layer: int) -> None:
+def _check_range(net: Architecture, K: np.ndarray, layer: int) -> None:
     C_W = net.per_layer("C_W")[layer - 1]
     if not np.all(np.isfinite(K)) or K.max() > _CEILING:
         raise InputError(

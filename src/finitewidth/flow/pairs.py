@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from finitewidth.architecture import MLP
+from finitewidth.architecture import Architecture
 from finitewidth.flow.composite import Composite, composite, composite_tiles
+from finitewidth.flow.constants import layer_constants
 from finitewidth.flow.line import LineFlow, collinear_spread
 from finitewidth.flow.tiles import (
     FirstLayer,
     RunTile,
     compiled_tiles,
     each_tile,
-    layer_constants,
     run_tile_directly,
     symmetries,
     tile_size,
@@ -43,7 +43,7 @@ class PairErrors(NamedTuple):
 
 
 def pair_flow(
-    net: MLP, x: np.ndarray, line: LineFlow, kept: Sequence[int], progress: Progress | None = None
+    net: Architecture, x: np.ndarray, line: LineFlow, kept: Sequence[int], progress: Progress | None = None
 ) -> tuple[np.ndarray, np.ndarray, PairErrors]:
     """K and Θ of all pairs at the kept layers, shape (layers, N, N), and what their errors come from."""
     tiling = Tiling.of(line.K[0], sort=not has_closed_form(net.activation))
@@ -82,7 +82,7 @@ def pair_flow(
     return K, Theta, PairErrors(averages.errors, np.min(smallest, axis=0), of_composite)
 
 
-def _composite(net: MLP, line: LineFlow, tiling: "Tiling") -> Composite | None:
+def _composite(net: Architecture, line: LineFlow, tiling: "Tiling") -> Composite | None:
     """The last layer as one function of the first, where there are so many pairs and layers that making it pays."""
     T = len(tiling.starts)
     enough = _MANY_CLOSED_FORMS if has_closed_form(net.activation) else 2
@@ -173,7 +173,7 @@ class Tiling:
                 matrix[start : start + 64] = matrix[start : start + 64].take(inverse, axis=1, mode="clip")
 
 
-def _directly(averages: DirectMap, net: MLP, line: LineFlow, tiling: Tiling, *, keep: bool) -> RunTile:
+def _directly(averages: DirectMap, net: Architecture, line: LineFlow, tiling: Tiling, *, keep: bool) -> RunTile:
     """Tiles through plain quadrature."""
     kernels, hyper, known = [line.K[:, tile] for tile in tiling.tiles], layer_constants(net), symmetries(net)
     turns = collinear_spread(net, line)

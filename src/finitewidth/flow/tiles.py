@@ -8,7 +8,8 @@ The state of a pair is its complement w = 1 − |ρ| and sign s, with ρ = K_α�
 
     R' (1 − s ρ') = R' − s (C_b + C_W F(|ρ| = 1)) + s C_W D(w) ,      R' = √(K'_αα K'_ββ) ,
 
-in which the first two terms vanish for equal kernels, so that w keeps its relative accuracy on the way to w = 0.
+in which the first two terms vanish for equal kernels, so that w keeps its relative accuracy on the way to w = 0. What a
+residual layer carries over, skip K_αβ, takes skip √(K_αα K_ββ) (1 − w) off the right side.
 """
 
 import os
@@ -22,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from finitewidth.architecture import MLP
+from finitewidth.architecture import Architecture
+from finitewidth.flow.constants import LayerConstants, layer_constants
 from finitewidth.flow.line import LineFlow, collinear_spread
 from finitewidth.gaussian.closed_forms import PairAverages
 from finitewidth.gaussian.pair_maps import PairMap, Tiles
@@ -31,15 +33,6 @@ from finitewidth.precision import float64, jit_with_wide_vectors
 
 # |a − b|/(a + b) below which two kernels count as nearly equal: an expansion and a rounded difference are as good there
 NEARLY_EQUAL = float(np.finfo(float).eps) ** 0.25
-
-
-class LayerConstants(NamedTuple):
-    """C_b, C_W, λ_b, λ_W of the layer that is entered; arrays over layers."""
-
-    C_b: Any
-    C_W: Any
-    lambda_b: Any
-    lambda_W: Any
 
 
 RunTile = Callable[[int, int, "FirstLayer"], tuple[np.ndarray, np.ndarray, np.ndarray]]
@@ -82,8 +75,7 @@ def correlation_step(
     s: Array,
     first: tuple[Array, ...],
     second: tuple[Array, ...],
-    C_b: Array,
-    C_W: Array,
+    h: LayerConstants,
     known: Symmetries,
 ) -> tuple[Array, Array, Array]:
     """(w, s) of the next layer, and w again where its error is absolute, 1 where it is relative to w.
@@ -91,24 +83,25 @@ def correlation_step(
     `first`, `second`: kernels of the two sides at this layer and at the next, and their `collinear_spread`, shape
     (tile,) each.
     """
-    homogeneous, parity = known
+    (homogeneous, parity), C_b, C_W = known, h.C_b, h.C_W
     # opposite inputs are as good as equal ones to an even σ, and to an odd one without biases: they keep their digits
-    folds = (parity > 0) | ((parity < 0) & (C_b == 0))
+    folds = ((parity > 0) & (h.skip == 0)) | ((parity < 0) & (C_b == 0))
     s, turn = jnp.where(folds, 1.0, s), jnp.where(folds & (parity < 0), s, 1.0)
     averages = averages._replace(collinear=turn * averages.collinear, D=turn * averages.D)
     (a, a2, spread_a), (b, b2, spread_b) = (side[:, None] for side in first), second
-    R2 = jnp.sqrt(a2) * jnp.sqrt(b2)
-    gap = R2 - s * (C_b + C_W * averages.collinear)
+    R2, carried = jnp.sqrt(a2) * jnp.sqrt(b2), h.skip * jnp.sqrt(a) * jnp.sqrt(b)
+    gap = R2 - s * (C_b + C_W * averages.collinear) - carried
     # nearly equal kernels: the difference is of second order, and rounding would hide it; the fourth order is left out
     apart, spread = (a - b) / (a + b), 2 * (spread_a + spread_b)
     near = (s > 0) & (jnp.abs(apart) < NEARLY_EQUAL) & (spread >= 0)
     gap = jnp.where(near, spread * apart * apart, jnp.maximum(gap, 0.0))
     gap = jnp.where((a == b) & (s > 0), 0.0, gap)
     keeps_digits = near | ((s > 0) & ((a == b) | (homogeneous > 0)))
-    # scale-invariant σ: R'² − (C_b + C_W A₂ √(ab))² = C_b C_W A₂ (√a − √b)²
-    spread = C_b * C_W * homogeneous * (jnp.sqrt(a) - jnp.sqrt(b)) ** 2 / (R2 + C_b + C_W * jnp.abs(averages.collinear))
+    # scale-invariant σ: R'² − (C_b + q √(ab))² = C_b q (√a − √b)², q = skip + C_W A₂
+    spread = C_b * (h.skip + C_W * homogeneous) * (jnp.sqrt(a) - jnp.sqrt(b)) ** 2
+    spread = spread / (R2 + C_b + C_W * jnp.abs(averages.collinear) + carried)
     gap = jnp.where((homogeneous > 0) & (s > 0), spread, gap)
-    complement = jnp.clip((gap + s * C_W * averages.D) / R2, 0.0, 2.0)
+    complement = jnp.clip((gap + s * C_W * averages.D + carried * w) / R2, 0.0, 2.0)
     crossed = complement > 1.0
     w = jnp.where(crossed, 2.0 - complement, complement)
     return w, turn * jnp.where(crossed, -s, s), jnp.where(keeps_digits & ~crossed, 1.0, w)
@@ -122,12 +115,13 @@ def advance(
     h: LayerConstants,
     known: Symmetries,
 ) -> tuple[PairState, Array]:
-    """The state of the next layer: Θ' = λ_b + λ_W⟨σσ⟩ + C_W⟨σ'σ'⟩Θ, and its correlations.
+    """The state of the next layer: Θ' = λ_b + λ_W⟨σσ⟩ + (skip + C_W⟨σ'σ'⟩)Θ, and its correlations.
 
     Second, the smallest complement whose error is absolute.
     """
-    w, s, absolute = correlation_step(found, state.w, state.s, first, second, h.C_b, h.C_W, known)
-    return PairState(w, s, h.lambda_b + h.lambda_W * found.F + h.C_W * found.S * state.Theta), absolute.min()
+    w, s, absolute = correlation_step(found, state.w, state.s, first, second, h, known)
+    Theta = h.lambda_b + h.lambda_W * found.F + (h.skip + h.C_W * found.S) * state.Theta
+    return PairState(w, s, Theta), absolute.min()
 
 
 def kernel(state: PairState, a: Array, b: Array) -> Array:
@@ -178,7 +172,7 @@ def run_tile(
 compiled_tile = jit_with_wide_vectors(run_tile, static_argnums=(0,), static_argnames=("keep",))
 
 
-def compiled_tiles(averages: PairMap, net: MLP, line: LineFlow, tiles: Tiles, *, keep: bool) -> RunTile:
+def compiled_tiles(averages: PairMap, net: Architecture, line: LineFlow, tiles: Tiles, *, keep: bool) -> RunTile:
     """Tiles through a compiled program."""
     turns = collinear_spread(net, line)
     # handed to JAX once, not with every tile
@@ -193,11 +187,7 @@ def compiled_tiles(averages: PairMap, net: MLP, line: LineFlow, tiles: Tiles, *,
     return run
 
 
-def layer_constants(net: MLP) -> LayerConstants:
-    return LayerConstants(*(net.per_layer(name) for name in LayerConstants._fields))
-
-
-def symmetries(net: MLP) -> Symmetries:
+def symmetries(net: Architecture) -> Symmetries:
     form, parameters = net.activation.closed_form or ("", ())
     homogeneous = 0.5 * (parameters[0] ** 2 + parameters[1] ** 2) if form == "piecewise_linear" else 0.0
     return Symmetries(homogeneous, {"even": 1.0, "odd": -1.0, "none": 0.0}[net.activation.parity])

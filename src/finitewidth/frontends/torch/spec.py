@@ -1,7 +1,8 @@
-"""Between a PyTorch model and `finitewidth.MLP`: every prediction is one line away from a user's model."""
+"""Between a PyTorch model and `MLP` or `ResidualMLP`: every prediction is one line away from a user's model."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,12 @@ import torch
 
 from finitewidth.activations import Activation
 from finitewidth.activations.entry import Known
-from finitewidth.architecture import MLP
+from finitewidth.architecture import MLP, Architecture, ResidualMLP
 from finitewidth.errors import InputError
 from finitewidth.frontends.torch.chain import check_chain, hidden_activations
 from finitewidth.frontends.torch.gain import as_activation
-from finitewidth.frontends.torch.model import Given, read_model
+from finitewidth.frontends.torch.model import Given, Reading, read_model
+from finitewidth.frontends.torch.residual_mlp import Residual, Stream, is_residual, residual_stream
 from finitewidth.frontends.torch.signals import Elementwise, Preactivation, stripped
 
 PerLayer = float | Sequence[float] | None
@@ -107,11 +109,11 @@ def to_spec(
     lambda_b: PerLayer = None,
     lambda_W: PerLayer = None,
     activation: Given = None,
-) -> MLP:
-    """The `finitewidth.MLP` of a model that is a chain of `Linear` layers with one activation.
+) -> MLP | ResidualMLP:
+    """The `MLP` of a model that is a chain of `Linear` layers with one activation, or its `ResidualMLP`.
 
-    Equation: z⁽ℓ⁺¹⁾ = b + W σ(z⁽ℓ⁾), the variances of W and b taken from the parameters that the model has now.
-    Source: PDLT ch. 2.
+    Equation: z⁽ℓ⁺¹⁾ = b + W σ(z⁽ℓ⁾), or z⁽ℓ⁺¹⁾ = γ z⁽ℓ⁾ + ξ (b + W σ(z⁽ℓ⁾)) from hidden layer to hidden layer, the variances
+    of W and b taken from the parameters that the model has now. Source: PDLT ch. 2, App. B.
 
     Arguments
         model: as `read_model` reads it. An activation after the last layer is refused: outputs are preactivations.
@@ -129,16 +131,12 @@ def to_spec(
     MLP(activation=Activation(gelu), depth=2, width=8, n_in=4, n_out=1, C_b=0.1, C_W=2.0, lambda_b=1.0, lambda_W=(4...
     """
     reading = read_model(model, activation=activation)
-    check_chain(reading, "an MLP is a chain of Linear layers with one activation")
-    for layer in reading.layers:
-        if layer.kind != "linear":
-            raise InputError(f"`model`: {layer.path!r} is a {layer.kind} layer; an MLP has Linear layers only")
-    if not all(isinstance(stripped(output), Preactivation) for output in reading.outputs):
-        raise InputError("`model` has an activation after its last layer; give the model without it")
+    stream = _checked(reading)
     measured = measured_variances(model, activation=activation)
     fan_in = [float(layer.fan_in) for layer in reading.layers]
-    return MLP(
-        _one_activation(hidden_activations(reading)),
+    functions = hidden_activations(reading) if stream is None else stream.activations
+    net = MLP(
+        _one_activation(functions),
         depth=len(fan_in),
         width=_equal([layer.fan_out for layer in reading.layers[:-1]]),
         n_in=int(fan_in[0]),
@@ -148,6 +146,22 @@ def to_spec(
         lambda_b=1.0 if lambda_b is None else lambda_b,
         lambda_W=fan_in if lambda_W is None else lambda_W,
     )
+    if stream is None:
+        return net
+    return ResidualMLP(**{f.name: getattr(net, f.name) for f in fields(net)}, gamma=stream.gamma, xi=stream.xi)
+
+
+def _checked(reading: Reading) -> Stream | None:
+    """The residual stream of a model, None where it is a chain; refuses what is neither."""
+    for layer in reading.layers:
+        if layer.kind != "linear":
+            raise InputError(f"`model`: {layer.path!r} is a {layer.kind} layer; an MLP has Linear layers only")
+    if is_residual(reading):
+        return residual_stream(reading)
+    check_chain(reading, "an MLP is a chain of Linear layers with one activation")
+    if not all(isinstance(stripped(output), Preactivation) for output in reading.outputs):
+        raise InputError("`model` has an activation after its last layer; give the model without it")
+    return None
 
 
 def _one_activation(functions: list[Elementwise | None]) -> Activation | str:
@@ -164,7 +178,7 @@ def _equal(widths: list[int]) -> int | list[int]:
 
 
 def from_spec(
-    net: MLP,
+    net: Architecture,
     *,
     activation: torch.nn.Module | None = None,
     generator: torch.Generator | None = None,
@@ -173,10 +187,12 @@ def from_spec(
 ) -> torch.nn.Sequential:
     """A `torch.nn.Sequential` of `net`, its weights and biases drawn from Gaussians of `net`'s variances.
 
-    Source: PDLT ch. 2. The learning rates of `net` are not part of a model: `param_groups` makes groups.
+    Of a `ResidualMLP`, the layers between the first and the last are modules z ← γ z + ξ Linear(σ(z)).
+
+    Source: PDLT ch. 2, App. B. The learning rates of `net` are not part of a model: `param_groups` makes groups.
 
     Arguments
-        net: a `finitewidth.MLP` with `n_in` given.
+        net: an `MLP` or `ResidualMLP` with `n_in` given.
         activation: PyTorch's module for `net.activation`; needed for an activation that is not in the catalogue. It is
             compared with `net.activation` before use.
         generator: for reproducible draws. dtype, device: of the parameters; None: PyTorch's defaults.
@@ -184,20 +200,23 @@ def from_spec(
     Raises
         InputError: without `n_in`, for an activation that PyTorch does not have, or one that differs from `net`'s.
     """
-    if not isinstance(net, MLP):
-        raise InputError(f"`net` must be a finitewidth.MLP, but got {net!r}")
+    if not isinstance(net, Architecture):
+        raise InputError(f"`net` must be a finitewidth.MLP or ResidualMLP, but got {net!r}")
     if net.n_in is None:
         raise InputError("`net` has no `n_in`, the number of components of an input; give it")
     nonlinearity = _module(net.activation) if activation is None else _same(activation, net.activation)
     widths = (net.n_in, *net.widths, net.n_out)
     modules: list[torch.nn.Module] = []
-    for fan_in, fan_out, C_b, C_W in zip(widths, widths[1:], net.per_layer("C_b"), net.per_layer("C_W"), strict=False):
+    for l, (fan_in, fan_out) in enumerate(pairwise(widths)):
         layer = torch.nn.Linear(fan_in, fan_out, dtype=dtype, device=device)
         with torch.no_grad():
-            layer.weight.normal_(0.0, float(np.sqrt(C_W / fan_in)), generator=generator)
-            layer.bias.normal_(0.0, float(np.sqrt(C_b)), generator=generator)
-        modules += [layer, nonlinearity]
-    return torch.nn.Sequential(*modules[:-1])
+            layer.weight.normal_(0.0, float(np.sqrt(net.per_layer("C_W")[l] / fan_in)), generator=generator)
+            layer.bias.normal_(0.0, float(np.sqrt(net.per_layer("C_b")[l])), generator=generator)
+        if isinstance(net, ResidualMLP) and 0 < l < net.depth - 1:
+            modules.append(Residual(layer, nonlinearity, net.gamma, net.xi))
+        else:
+            modules += [nonlinearity, layer] if l else [layer]
+    return torch.nn.Sequential(*modules)
 
 
 def _module(activation: Activation) -> torch.nn.Module:
