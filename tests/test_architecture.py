@@ -106,3 +106,29 @@ def test_frozen_and_readable() -> None:
 def test_bad_arguments(arguments, message: str) -> None:
     with pytest.raises(fw.InputError, match=message):
         fw.MLP(**{"activation": "relu", "depth": 3, **arguments})
+
+
+def test_residual_network_is_a_value_too() -> None:
+    net = fw.ResidualMLP("relu", depth=4, width=[8, 8, 8], C_W=2.0, gamma=0.5)
+    assert (net.width, net.widths, net.gamma, net.xi) == (8, (8, 8, 8), 0.5, 1.0)
+    assert net == replace(net) and hash(net) == hash(replace(net))
+    assert net != replace(net, xi=0.5)
+    assert net != fw.MLP("relu", depth=4, width=8, C_W=2.0)
+    np.testing.assert_array_equal(net.carried, [0, 0.5, 0.5, 0])
+    np.testing.assert_array_equal(replace(net, xi=3).added, [1, 3, 3, 1])
+    assert not fw.MLP("relu", depth=2).carried.any() and not fw.ResidualMLP("relu", depth=2).carried.any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"width": [3, 4]}, r"`width` must be one number for all hidden layers .* got \(3, 4\)"),
+        ({"gamma": float("nan")}, "`gamma` must be a finite number, but got nan"),
+        ({"xi": "1"}, "`xi` must be a finite number, but got '1'"),
+        ({"xi": 0}, "`xi` must not be 0"),
+        ({"C_W": 0.0}, "`C_W` must be positive"),
+    ],
+)
+def test_residual_network_refuses(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(fw.InputError, match=message):
+        fw.ResidualMLP("relu", depth=3, **arguments)  # type: ignore[arg-type]

@@ -120,8 +120,8 @@ class MLP(Architecture):
 class ResidualMLP(Architecture):
     """A multilayer perceptron whose hidden layers add to what the one before has made.
 
-    Equation: z⁽ℓ⁺¹⁾ = γ z⁽ℓ⁾ + ξ (b⁽ℓ⁺¹⁾ + W⁽ℓ⁺¹⁾ σ(z⁽ℓ⁾)) for ℓ + 1 = 2 … L − 1; the first layer, which reads the data,
-    and the last, which makes the outputs, are those of an `MLP`. Source: PDLT App. B; FACTS §7.4.
+    Equation: z⁽ℓ⁺¹⁾ = γ z⁽ℓ⁾ + ξ (b⁽ℓ⁺¹⁾ + W⁽ℓ⁺¹⁾ σ(z⁽ℓ⁾)) for ℓ + 1 = 2 … L − 1; the first layer, which reads the
+    data, and the last, which makes the outputs, are those of an `MLP`. Source: PDLT App. B; FACTS §7.4.
 
     Arguments
         width: n ≥ 1 of all hidden layers, one number: what is added must have the same neurons.

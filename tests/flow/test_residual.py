@@ -7,12 +7,13 @@ from dataclasses import replace
 from itertools import pairwise
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from mpmath import acos, cos, mp, mpf, pi, sin, sqrt
 
 import finitewidth as fw
+from finitewidth.flow.composite import composite
+from finitewidth.flow.line import line_flow
 from finitewidth.precision import float64
 
 X = np.array([[0.5, -1.2, 0.3], [1.0, 0.4, -0.6], [-0.7, 1.68, -0.42]])  # the third looks away from the first
@@ -33,25 +34,29 @@ def by_grid(net, x, sigma, slope):
 
     for l in range(1, net.depth):
         gamma, xi = (net.gamma, net.xi) if l < net.depth - 1 else (0.0, 1.0)
-        F, S = (
-            np.array([[average(f, a, b) for b in range(len(x))] for a in range(len(x))]) for f in (sigma, slope)
-        )
+        F, S = (np.array([[average(f, a, b) for b in range(len(x))] for a in range(len(x))]) for f in (sigma, slope))
         Theta = gamma**2 * Theta + xi**2 * (l_b[l] + l_W[l] * F + C_W[l] * S * Theta)
         K = gamma**2 * K + xi**2 * (C_b[l] + C_W[l] * F)
     return K, Theta
 
 
-@pytest.mark.parametrize("C_b", [0.0, 0.3])
+def tanh_slope(z):
+    return 1 - np.tanh(z) ** 2
+
+
+SQUARE = fw.Activation(lambda z: z * z, name="square", parity="even", kinks=())
+
+
 @pytest.mark.parametrize(
-    ("name", "sigma", "slope"),
+    ("activation", "sigma", "slope", "C_b"),
     [
-        ("tanh", np.tanh, lambda z: 1 - np.tanh(z) ** 2),
-        ("cos", np.cos, lambda z: -np.sin(z)),  # even: opposite inputs part all the same, for what is carried is odd
-        ("quadratic", np.square, lambda z: 2 * z),  # by plain quadrature
+        ("tanh", np.tanh, tanh_slope, 0.0),  # odd: opposite inputs keep their digits as equal ones do
+        ("cos", np.cos, lambda z: -np.sin(z), 0.0),  # even: opposite inputs part all the same, what is carried is odd
+        ("cos", np.cos, lambda z: -np.sin(z), 0.3),
+        (SQUARE, np.square, lambda z: 2 * z, 0.3),  # by plain quadrature
     ],
 )
-def test_kernels_by_a_sum_over_a_grid(name, sigma, slope, C_b):
-    activation = name if name != "quadratic" else fw.Activation(lambda z: z * z, name="square", parity="even", kinks=())
+def test_kernels_by_a_sum_over_a_grid(activation, sigma, slope, C_b):
     net = fw.ResidualMLP(
         activation, depth=4, C_b=C_b, C_W=[1.2, 0.5, 0.4, 1.1], lambda_b=0.3, lambda_W=[0.7, 0.5, 0.6, 0.4], gamma=0.7,
         xi=0.9,
@@ -75,7 +80,9 @@ def real_networks(net, x, n, draws, seed):
 
     def one(key):
         parameters = []
-        for l, (k, (fan_in, fan_out)) in enumerate(zip(jax.random.split(key, net.depth), pairwise(widths), strict=True)):
+        for l, (k, (fan_in, fan_out)) in enumerate(
+            zip(jax.random.split(key, net.depth), pairwise(widths), strict=True)
+        ):
             of_W, of_b = jax.random.split(k)
             W = jax.random.normal(of_W, (fan_out, fan_in)) * np.sqrt(net.per_layer("C_W")[l] / fan_in)
             parameters.append((W, jax.random.normal(of_b, (fan_out,)) * np.sqrt(net.per_layer("C_b")[l])))
@@ -93,22 +100,29 @@ def real_networks(net, x, n, draws, seed):
     return [(np.mean(f, axis=0), np.std(f, axis=0, ddof=1) / draws**0.5) for f in map(np.asarray, found)]
 
 
-@pytest.mark.parametrize(("name", "gamma", "xi"), [("gelu", 0.8, 0.7), ("relu", 1.0, 0.5), ("tanh", -0.5, 1.2)])
+@pytest.mark.parametrize(("name", "gamma", "xi"), [("gelu", -0.8, 0.7), ("relu", 1.0, 0.5)])
 def test_kernels_of_real_networks(name, gamma, xi):
     """What is of order 1/n is extrapolated away with networks of two widths; what is left is of order 1/n²."""
     net = fw.ResidualMLP(
-        name, depth=4, C_b=0.1, C_W=[1.3, 1.7, 1.5, 1.2], lambda_b=0.3, lambda_W=[0.7, 0.5, 0.6, 0.4], gamma=gamma, xi=xi
+        name,
+        depth=4,
+        C_b=0.1,
+        C_W=[1.3, 1.7, 1.5, 1.2],
+        lambda_b=0.3,
+        lambda_W=[0.7, 0.5, 0.6, 0.4],
+        gamma=gamma,
+        xi=xi,
     )
     flow, x = fw.flow(net, X[:2]), X[:2]
-    narrow, wide = (real_networks(net, x, n, draws, n) for n, draws in ((32, 3000), (64, 3000)))
+    narrow, wide = (real_networks(net, x, n, draws, n) for n, draws in ((24, 1500), (48, 1500)))
     for true, (mean, error), (mean_2, error_2) in zip((flow.K[-2], flow.Theta[-1]), narrow, wide, strict=True):
         off = 2 * mean_2 - mean - true.values
         assert np.all(np.abs(off) < 4.9 * np.hypot(2 * error_2, error))
-        assert np.all(4.9 * np.hypot(2 * error_2, error) < 0.07 * np.abs(true.values).max())  # it could have failed
+        assert np.all(4.9 * np.hypot(2 * error_2, error) < 0.1 * np.abs(true.values).max())  # it could have failed
 
 
 def test_without_a_skip_it_is_an_mlp():
-    settings = dict(depth=5, C_b=0.2, C_W=1.4, lambda_b=0.5, lambda_W=0.8)
+    settings = {"depth": 5, "C_b": 0.2, "C_W": 1.4, "lambda_b": 0.5, "lambda_W": 0.8}
     residual = fw.flow(fw.ResidualMLP("gelu", **settings, gamma=0.0, xi=1.0), X)
     plain = fw.flow(fw.MLP("gelu", **settings), X)
     for name in residual.data_vars:
@@ -124,30 +138,36 @@ def test_xi_is_absorbed_by_the_variances_and_rates():
 
 
 @pytest.mark.parametrize("C_b", [0.0, 0.2])
-def test_angle_of_nearly_equal_inputs_keeps_its_digits(C_b):
-    """ReLU in 40 digits by its closed form, for inputs that differ in the ninth digit."""
+@pytest.mark.parametrize("other", [[1.0, 0.5 + 1e-9], [1.0, 0.5 + 1e-6], [-1.0, -0.5 + 1e-6]])
+def test_nearly_equal_and_nearly_opposite_inputs(C_b, other):
+    """ReLU in 40 digits by its closed form, for inputs that differ in the sixth digit or less, in size too."""
     net = fw.ResidualMLP("relu", depth=12, C_b=C_b, C_W=1.6, gamma=0.7, xi=0.9)
-    x = np.array([[1.0, 0.5], [1.0, 0.5 + 1e-9]])
-    K = fw.flow(net, x).K[-1].values
+    x = np.array([[1.0, 0.5], other])
+    flow = fw.flow(net, x).isel(layer=-1)
     with mp.workdps(40):
-        k = [[C_b + mpf(1.6) * sum(mpf(p) * mpf(q) for p, q in zip(a, b, strict=True)) / 2 for a in x] for b in x]
+        inner = [[sum(mpf(p) * mpf(q) for p, q in zip(a, b, strict=True)) / 2 for a in x] for b in x]
+        k = [[C_b + mpf(1.6) * each for each in row] for row in inner]
+        Theta = 1 + inner[0][1]  # of the pair: its ⟨σ'σ'⟩ follows the angle itself
         for l in range(1, net.depth):
             skip, xi2 = (mpf(0.7) ** 2, mpf(0.9) ** 2) if l < net.depth - 1 else (0, 1)
             size = sqrt(k[0][0] * k[1][1])
             t = acos(k[0][1] / size)
             mixed = size * (sin(t) + (pi - t) * cos(t)) / (2 * pi)
+            Theta = skip * Theta + xi2 * (1 + mixed + mpf(1.6) * (pi - t) / (2 * pi) * Theta)
             F = [[k[0][0] / 2, mixed], [mixed, k[1][1] / 2]]
             k = [[skip * k[i][j] + xi2 * (C_b + mpf(1.6) * F[i][j]) for j in range(2)] for i in range(2)]
-        np.testing.assert_allclose(K, np.array(k, dtype=float), rtol=1e-14)
-        apart = float(k[0][0] + k[1][1] - 2 * k[0][1])
-    # of the difference, which K as rounded cannot show, the next layer knows: χ⊥ of the pair's angle
-    assert apart < 1e-14
+        np.testing.assert_allclose(flow.K.values, np.array(k, dtype=float), rtol=1e-14)
+        off = abs(float(flow.Theta[0, 1] - float(Theta)))
+    # the angle is right to 1e-7 of itself, or better: as an inner product would have it, Θ would be off by 1e-8
+    assert off < float(flow.Theta_error) and off < 1e-13 * float(Theta)
 
 
+@pytest.mark.slow
 def test_many_inputs_by_one_series_for_all_layers():
     """Where one function of layer 1 replaces the layers, it is the same as layer by layer."""
     net = fw.ResidualMLP("tanh", depth=6, C_b=0.1, C_W=1.3, gamma=0.8, xi=0.7)
     x = np.random.default_rng(0).standard_normal((900, 4))
+    assert composite(net, line_flow(net, np.mean(x**2, axis=1)), 900**2 / 2) is not None
     at_once, by_layer = fw.flow(net, x, tensors="", layers="last"), fw.flow(net, x, tensors="", layers=[5, 6])
     for name in ("K", "Theta"):
         bound = float(at_once[f"{name}_error"][-1] + by_layer[f"{name}_error"][-1])
@@ -160,10 +180,10 @@ def test_critical_signals():
     relu = fw.ResidualMLP("relu", depth=50, C_W=2.0, gamma=gamma, xi=0.8)
     np.testing.assert_allclose(fw.flow(relu, [[1.0]]).K[:-1, 0, 0], 2.0, rtol=1e-13)
     np.testing.assert_allclose(fw.flow(relu, [[1.0]]).chi_perp[:, 0], 1.0, rtol=1e-13)
-    tanh = fw.ResidualMLP("tanh", depth=3000, gamma=gamma, xi=(1 - gamma**2) ** 0.5)
+    tanh = fw.ResidualMLP("tanh", depth=1000, gamma=gamma, xi=(1 - gamma**2) ** 0.5)
     flow = fw.flow(tanh, [[1.0]])
     off = np.abs(2 * (1 - gamma**2) * flow.layer.values * flow.K.values[:, 0, 0] - 1)
-    assert off[-2] < 5 * np.log(3000) / 3000 and off[-2] < 0.7 * off[1499]
+    assert off[-2] < 5 * np.log(1000) / 1000 and off[-2] < 0.7 * off[499]
 
 
 def test_susceptibilities_are_derivatives_of_the_kernel():
@@ -181,7 +201,7 @@ def test_rates_of_learning_are_shared_out():
 
 def test_prediction_at_infinite_width():
     """Long training interpolates; a training set of one is known by hand."""
-    net = fw.ResidualMLP("tanh", depth=4, C_b=0.1, C_W=1.3, gamma=0.8, xi=0.7)
+    net = fw.ResidualMLP("gelu", depth=4, C_b=0.1, C_W=1.3, gamma=0.8, xi=0.7)
     found = fw.predict(net, X[:1], [[2.0]], X[:2], order=0)
     Theta = fw.flow(net, X[:2]).Theta[-1].values
     np.testing.assert_allclose(found.mean_infinite[:, 0], 2 * Theta[:, 0] / Theta[0, 0], rtol=1e-9)
@@ -200,7 +220,9 @@ def test_first_order_is_refused_and_V_left_out():
         lambda: fw.predict(net, X, np.ones((3, 1)), order=1),
     ]
     for each in ask:
-        with pytest.raises(fw.InputError, match=r"is computed for an MLP, but `net` is a ResidualMLP; fw\.flow\(net, x\)"):
+        with pytest.raises(
+            fw.InputError, match=r"is computed for an MLP, but `net` is a ResidualMLP; fw\.flow\(net, x\)"
+        ):
             each()
     with pytest.raises(fw.InputError, match="`net` must be an MLP"):
-        fw.ensemble(net, X, n_networks=4, observables=[fw.observables.moment(2)])
+        fw.ensemble(net, X, n_networks=4, observables=[fw.observables.moment("ii")])

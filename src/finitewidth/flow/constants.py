@@ -2,8 +2,8 @@ r"""What an architecture adds to the next layer's covariance: its constants in t
 
     K⁽ℓ⁺¹⁾ = skip K⁽ℓ⁾ + C_b + C_W⟨σσ⟩          Θ⁽ℓ⁺¹⁾ = skip Θ⁽ℓ⁾ + λ_b + λ_W⟨σσ⟩ + C_W⟨σ'σ'⟩Θ⁽ℓ⁾
 
-For z⁽ℓ⁺¹⁾ = γ z⁽ℓ⁾ + ξ (b + W σ(z⁽ℓ⁾)), skip = γ², and ξ² multiplies the four others: W is independent of z⁽ℓ⁾ and has zero
-mean, so that the two terms are not correlated, nor are their gradients. In an `MLP` skip = 0 and ξ = 1.
+For z⁽ℓ⁺¹⁾ = γ z⁽ℓ⁾ + ξ (b + W σ(z⁽ℓ⁾)), skip = γ², and ξ² multiplies the four others: W is independent of z⁽ℓ⁾ and has
+zero mean, so that the two terms are not correlated, nor are their gradients. In an `MLP` skip = 0 and ξ = 1.
 """
 
 from typing import Any, NamedTuple

@@ -63,8 +63,9 @@ def flow(
         Where σ itself jumps, chi_perp does not exist: it is NaN, its error infinite, and `notes` says so.
 
     Raises
-        InputError: for inputs that cannot be used, order 1 of a residual network, sizes that do not match, a kernel that leaves float64 (the layer is
-            named), tensors that do not exist, or more inputs or memory than can be had.
+        InputError: for inputs that cannot be used, sizes that do not match, order 1 of a residual network, a kernel
+            that leaves float64 (the layer is named), tensors that do not exist, or more inputs or memory than can be
+            had.
 
     Warns
         TrustWarning: where V/(nK²) at the last layer says that first order is not enough at this width.
@@ -133,7 +134,9 @@ def _dataset(
     return xr.Dataset(variables, {"layer": kept, "a": sample, "b": sample}, attributes)
 
 
-def _single_input_variables(net: Architecture, line: LineFlow, rows: np.ndarray, relative: np.ndarray) -> dict[str, Any]:
+def _single_input_variables(
+    net: Architecture, line: LineFlow, rows: np.ndarray, relative: np.ndarray
+) -> dict[str, Any]:
     """V, χ∥ and χ⊥ at the kept layers with their errors, given the relative errors of K there."""
     meanings = {
         "V": ("single-input four-point vertex V_aaaa, coefficient of 1/n", 4 * (rows + 1)),

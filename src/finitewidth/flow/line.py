@@ -3,7 +3,7 @@ r"""The flow of single inputs: K, Θ, χ∥, χ⊥ and the vertex V, layer by la
 K' = C_b + C_W⟨σ²⟩ ,   Θ' = λ_b + λ_W⟨σ²⟩ + χ⊥Θ ,   V' = C_W²(⟨σ⁴⟩ − ⟨σ²⟩²) + r χ∥² V ,   r = n_ℓ/n_{ℓ−1}
 χ∥ = C_W d⟨σ²⟩/dK ,    χ⊥ = C_W⟨σ'²⟩ .
 
-A skip adds skip K to K', and skip to χ∥ and χ⊥ (`constants`); V is then not computed (THEORY §4: it needs E[z_i z_i z_j]).
+A skip adds skip K to K', and skip to χ∥ and χ⊥ (`constants`). V is then not computed: E[z_i z_i z_j] enters it.
 """
 
 from dataclasses import dataclass

@@ -39,6 +39,86 @@ def test_drawn_models_have_the_kernel_of_the_spec():
     assert np.all(np.abs(mean - K) < 4.5 * error + 0.02 * K.max())
 
 
+RESIDUAL = fw.ResidualMLP(
+    "gelu", depth=5, width=80, n_in=5, n_out=4, C_b=0.2, C_W=[1.0, 2.0, 1.5, 3.0, 1.2], lambda_b=0.5, lambda_W=0.7,
+    gamma=0.8, xi=-0.6,
+)  # fmt: skip
+
+
+def test_residual_round_trip_is_the_same_network():
+    declared = {n: getattr(RESIDUAL, n) for n in ("C_b", "C_W", "lambda_b", "lambda_W")}
+    model = fw.torch.from_spec(RESIDUAL, generator=torch.Generator().manual_seed(1))
+    assert fw.torch.to_spec(model, **declared) == RESIDUAL
+    assert np.allclose(fw.torch.to_spec(model).per_layer("C_W")[1:4], RESIDUAL.per_layer("C_W")[1:4], rtol=0.1)
+
+
+def test_drawn_residual_models_have_the_kernels_of_the_spec():
+    """K, and Θ by autodiff at the learning rates of the spec; what is of order 1/n is left to a tolerance."""
+    x = np.array([[0.5, -1.0, 0.3, 0.8, -0.2], [1.0, 0.4, -0.6, 0.1, 0.7]])
+    generator = torch.Generator().manual_seed(2)
+    products, tangent = [], []
+    for _ in range(300):
+        model = fw.torch.from_spec(RESIDUAL, generator=generator, dtype=torch.float64)
+        z = model(torch.tensor(x))
+        products.append((z @ z.T / 4).detach().numpy())
+        tangent.append(sum(rate * g @ g.T for rate, g in gradients(model, z[:, 0])))
+    flow = fw.flow(RESIDUAL, x).isel(layer=-1)
+    for seen, true in ((products, flow.K.values), (tangent, flow.Theta.values)):
+        mean, error = np.mean(seen, axis=0), np.std(seen, axis=0, ddof=1) / len(seen) ** 0.5
+        assert np.all(np.abs(mean - true) < 4.5 * error + 0.02 * true.max())
+
+
+def gradients(model, outputs):
+    """λ and the gradients of the outputs, (outputs, numbers), of every parameter."""
+    for parameter in model.parameters():
+        rows = [torch.autograd.grad(z, parameter, retain_graph=True)[0].flatten() for z in outputs]
+        is_bias = parameter.ndim == 1
+        yield (0.5 if is_bias else 0.7 / parameter.shape[1]), torch.stack(rows).numpy()
+
+
+class Adds(nn.Module):
+    """z + Linear(σ(z)), or with the activation behind the layer."""
+
+    def __init__(self, width, activation=torch.tanh, behind=None, factor=1.0):
+        super().__init__()
+        self.inner, self.activation, self.behind, self.factor = nn.Linear(width, width), activation, behind, factor
+
+    def forward(self, z):
+        added = self.inner(self.activation(z))
+        return z + self.factor * (added if self.behind is None else self.behind(added))
+
+
+def test_residual_model_of_ones_own_is_read():
+    model = nn.Sequential(nn.Linear(3, 8), Adds(8), nn.Dropout(0.0), Adds(8), nn.Tanh(), nn.Linear(8, 2))
+    found = fw.torch.to_spec(model, C_b=0.0, C_W=1.0)
+    assert found == fw.ResidualMLP(
+        "tanh", depth=4, width=8, n_in=3, n_out=2, C_W=1.0, lambda_W=[3, 8, 8, 8], gamma=1.0, xi=1.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("inside", "message"),
+    [
+        ([Adds(8, behind=torch.tanh)], "'1.inner' is not added to what its activation reads"),
+        ([Adds(8), nn.Tanh(), nn.Linear(8, 8)], "'3' is not added to what its activation reads"),
+        ([Adds(8), nn.LayerNorm(8), Adds(8)], "'1.inner' is not added to what its activation reads"),
+        ([nn.Tanh(), nn.Linear(8, 8), Adds(8)], "'2' is not added to what its activation reads"),
+        ([Adds(8), Adds(8, factor=0.5)], "adds with different factors .γ = 1, ξ = 0.5, γ = 1, ξ = 1."),
+        ([Adds(8, activation=torch.relu)], "different activations"),
+    ],
+)
+def test_other_residual_models_are_refused(inside, message):
+    model = nn.Sequential(nn.Linear(3, 8), *inside, nn.Tanh(), nn.Linear(8, 2))
+    with pytest.raises(fw.InputError, match=message):
+        fw.torch.to_spec(model)
+
+
+def test_residual_models_without_a_last_layer_are_refused():
+    for model in (nn.Sequential(nn.Linear(3, 8), Adds(8)), nn.Sequential(Adds(3))):
+        with pytest.raises(fw.InputError, match="`model` does not end in a Linear layer"):
+            fw.torch.to_spec(model)
+
+
 def test_pytorch_defaults_are_recognised():
     """nn.Linear's default is uniform in ±1/√n: C_W = 1/3, C_b = 1/(3 n)."""
     torch.manual_seed(4)

@@ -1,6 +1,7 @@
 """Residual multilayer perceptrons in PyTorch: the module that adds, and how a model made of such modules is read."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -53,7 +54,7 @@ def residual_stream(reading: Reading) -> Stream:
             raise InputError(f"`model` shares the weight {layer.weight_names[0]!r}; {SHAPE}")
     activations, factors = [], set()
     state: Signal = Preactivation(calls[0])
-    for before, call in zip(calls, calls[1:], strict=False):
+    for before, call in pairwise(calls):
         activation, here = activation_before(call.source)
         if before is not calls[0]:
             factors.add(_factors(here, state, before))
@@ -65,7 +66,7 @@ def residual_stream(reading: Reading) -> Stream:
         found = ", ".join(f"γ = {gamma:g}, ξ = {xi:g}" for gamma, xi in sorted(factors))
         raise InputError(f"`model` adds with different factors ({found}); a ResidualMLP has one γ and one ξ")
     if not (factors and all(_is_output_of(stripped(output), calls[-1]) for output in reading.outputs)):
-        raise InputError(f"`model` ends in a residual addition; {SHAPE}")
+        raise InputError(f"`model` does not end in a Linear layer that reads the activation of the sums; {SHAPE}")
     gamma, xi = factors.pop()
     return Stream(gamma, xi, activations)
 

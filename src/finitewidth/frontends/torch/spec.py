@@ -112,8 +112,8 @@ def to_spec(
 ) -> MLP | ResidualMLP:
     """The `MLP` of a model that is a chain of `Linear` layers with one activation, or its `ResidualMLP`.
 
-    Equation: z⁽ℓ⁺¹⁾ = b + W σ(z⁽ℓ⁾), or z⁽ℓ⁺¹⁾ = γ z⁽ℓ⁾ + ξ (b + W σ(z⁽ℓ⁾)) from hidden layer to hidden layer, the variances
-    of W and b taken from the parameters that the model has now. Source: PDLT ch. 2, App. B.
+    Equation: z⁽ℓ⁺¹⁾ = b + W σ(z⁽ℓ⁾), or z⁽ℓ⁺¹⁾ = γ z⁽ℓ⁾ + ξ (b + W σ(z⁽ℓ⁾)) from hidden layer to hidden layer, the
+    variances of W and b taken from the parameters that the model has now. Source: PDLT ch. 2, App. B.
 
     Arguments
         model: as `read_model` reads it. An activation after the last layer is refused: outputs are preactivations.
