@@ -2,6 +2,7 @@
 
 import ast
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import get_type_hints
 
@@ -11,6 +12,7 @@ import pytest
 import finitewidth as fw
 from finitewidth.experiments.trained_observables import TRAINED
 from finitewidth.report.contents import Side
+from finitewidth.report.inspection import COLUMNS
 
 NOTATION = Path(__file__).resolve().parents[1] / "NOTATION.md"
 
@@ -83,6 +85,21 @@ def test_layers_count_from_one(flow):
 @pytest.mark.parametrize("name", names("What `finitewidth.MLP` is given"))
 def test_mlp_has_the_names_of_the_table(name):
     assert hasattr(fw.MLP("tanh", depth=2), name)
+
+
+@pytest.mark.parametrize("name", names("What `finitewidth.ResidualMLP` is given besides"))
+def test_residual_mlp_has_the_names_of_the_table(name):
+    assert hasattr(fw.ResidualMLP("tanh", depth=2), name) and not hasattr(fw.MLP("tanh", depth=2), name)
+
+
+def test_inspection_has_the_columns_of_the_table():
+    assert set(names("What `finitewidth.torch.inspect` measures")) == set(COLUMNS)
+
+
+def test_tuning_has_the_names_of_the_table():
+    tune = pytest.importorskip("finitewidth.frontends.torch.tune")
+    stated = set(names("What `finitewidth.torch.tuning` finds"))
+    assert stated == {field.name for field in fields(tune.TunedLayer)} - {"name", "role"}
 
 
 @pytest.mark.parametrize("name", names("What `finitewidth.critical` returns"))
@@ -192,4 +209,4 @@ def test_report_has_the_names_of_the_table(name):
 def test_every_row_is_complete(heading):
     for row in table(heading):
         assert row["1/n"] in {"–", "0", "1"}
-        assert re.fullmatch(r"PDLT ch\. \d+", row["source"])
+        assert re.fullmatch(r"PDLT (ch\. \d+|App\. B)", row["source"])

@@ -22,5 +22,7 @@ class LayerConstants(NamedTuple):
 
 
 def layer_constants(net: Architecture) -> LayerConstants:
-    of_branch = (net.added**2 * net.per_layer(name) for name in ("C_b", "C_W", "lambda_b", "lambda_W"))
-    return LayerConstants(*of_branch, skip=net.carried**2)
+    C_b, C_W, lambda_b, lambda_W = (
+        net.added**2 * net.per_layer(name) for name in ("C_b", "C_W", "lambda_b", "lambda_W")
+    )
+    return LayerConstants(C_b, C_W, lambda_b, lambda_W, skip=net.carried**2)
