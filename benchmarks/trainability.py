@@ -189,20 +189,27 @@ def run(store, activations, depths, optimizers, schemes, seeds, steps):
         print(f"{number}/{len(wanted)} {w[:4]} best {best:.3f} in {made['seconds']} s", flush=True)
 
 
+def _cell(accuracy):
+    by_rate = accuracy.mean(axis=0)
+    best = int(by_rate.argmax())
+    at_end = best in (0, len(by_rate) - 1) and by_rate[best] > 0.5
+    return f"{100 * by_rate[best]:.1f}{'*' if at_end else ''} ({100 * (accuracy > 0.5).mean():.0f} %)"
+
+
 def table(store):
     rows = read(store)
     key = lambda r: (r["activation"], r["optimizer"], r["depth"])  # noqa: E731
     found = {(*key(r), r["scheme"]): np.asarray(r["accuracy"]) for r in rows}
     print(
-        "Test accuracy in %, mean over seeds, at the best learning rate; in parentheses the share of runs that "
-        "trained\n"
+        "Test accuracy in %, mean over seeds, at the best learning rate (* at an end of the sweep); in parentheses the "
+        "share of runs that trained\n"
     )
     print("| activation | optimizer | depth | " + " | ".join(SCHEMES) + " |\n" + "|---" * (3 + len(SCHEMES)) + "|")
     for at in sorted({key(r) for r in rows}):
         cells = []
         for scheme in SCHEMES:
             a = found.get((*at, scheme))
-            cells.append("" if a is None else f"{100 * a.mean(axis=0).max():.0f} ({100 * (a > 0.5).mean():.0f} %)")
+            cells.append("" if a is None else _cell(a))
         print(f"| {at[0]} | {at[1]} | {at[2]} | " + " | ".join(cells) + " |")
     print("\nOne learning rate, the best at depth 10, at other depths: test accuracy in %\n")
     print("| activation | optimizer | rates | depth 10 | depth 30 | depth 100 |\n|---|---|---|---|---|---|")
