@@ -209,4 +209,4 @@ def test_report_has_the_names_of_the_table(name):
 def test_every_row_is_complete(heading):
     for row in table(heading):
         assert row["1/n"] in {"–", "0", "1"}
-        assert re.fullmatch(r"PDLT (ch\. \d+|App\. B)", row["source"])
+        assert re.fullmatch(r"PDLT (ch\. (\d+|∞)|App\. B)", row["source"])
