@@ -69,7 +69,7 @@ def of_first_order(observable, solution):
         (fw.GradientFlow(), lambda e: flowed(e, 300.0)),
         (None, solved),
     ],
-    ids=str,
+    ids=["descent", "descent-end", "flow", "flow-end", "span"],
 )
 def test_first_order_is_that_of_the_model_itself(algorithm, solution):
     model = fw.QuadraticModel.of_features(PHI, PSI, epsilon=EPSILON)
