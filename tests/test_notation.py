@@ -97,7 +97,9 @@ def test_inspection_has_the_columns_of_the_table():
 
 
 def test_tuning_has_the_names_of_the_table():
-    tune = pytest.importorskip("finitewidth.frontends.torch.tune")
+    pytest.importorskip("torch")
+    from finitewidth.frontends.torch import tune
+
     stated = set(names("What `finitewidth.torch.tuning` finds"))
     assert stated == {field.name for field in fields(tune.TunedLayer)} - {"name", "role"}
 

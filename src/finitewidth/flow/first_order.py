@@ -144,5 +144,5 @@ def warn_beyond_first_order(net: MLP, line: LineFlow, *, stacklevel: int) -> Non
             "orders go like its powers. The tensors themselves, coefficients of 1/n, are right; use a larger width or "
             "less depth",
             TrustWarning,
-            stacklevel=stacklevel + 1,
+            stacklevel=stacklevel,
         )
