@@ -40,7 +40,11 @@ def tensors():
     return fw.flow(network(), X, order=1, layers="last").isel(layer=0)
 
 
-ALGORITHMS = [fw.GradientFlow(2.0), fw.GradientFlow(), fw.GradientDescent(0.3, 40)]
+ALGORITHMS = [
+    pytest.param(fw.GradientFlow(2.0), marks=pytest.mark.slow),
+    fw.GradientFlow(),
+    fw.GradientDescent(0.3, 40),
+]
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)
@@ -83,7 +87,8 @@ CONTRACTIONS = {
 }
 
 
-@pytest.mark.parametrize("activation", ["tanh", pytest.param("gelu", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])
 def test_tensors_are_products_of_pair_operators(activation):
     net = network(activation, depth=4, width=(40, 60, 50))
     found = fw.flow(net, X[:3], order=1, layers="last").isel(layer=0)
