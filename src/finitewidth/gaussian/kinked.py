@@ -10,7 +10,7 @@ a Hermite polynomial times the density.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations, product
+from itertools import chain, combinations, product
 
 import numpy as np
 
@@ -26,6 +26,7 @@ PairKey = tuple[int, int, int, int]
 """(k, i, l, j) of ⟨∂ⁱσ⁽ᵏ⁾_a ∂ʲσ⁽ˡ⁾_b⟩."""
 
 _STEP = 1e-9
+_EQUAL = 8 * float(np.finfo(float).eps)  # inputs whose kernels differ by rounding alone
 
 
 def kinked_quartets(activation: Activation, K: np.ndarray, wanted: Sequence[Orders]) -> dict[Orders, np.ndarray]:
@@ -75,7 +76,36 @@ def _flipped(p: int, q: int, flip: bool) -> Key:
 
 
 def _regular(activation: Activation, K: np.ndarray, subsets: np.ndarray, keys: Sequence[Key]) -> np.ndarray:
-    """Averages of almost-everywhere derivatives over subsets of inputs: values and errors, (2, keys, subsets)."""
+    """Averages of almost-everywhere derivatives over subsets of inputs: values and errors, (2, keys, subsets).
+
+    Inputs that are equal are one, at which the orders of all of them are multiplied.
+    """
+    found = np.zeros((2, len(keys), len(subsets)))
+    by_place: dict[tuple[int, ...], list[int]] = {}
+    for i, subset in enumerate(subsets):
+        by_place.setdefault(_places(K[np.ix_(subset, subset)]), []).append(i)
+    for places, some in by_place.items():
+        distinct = subsets[some][:, [places.index(place) for place in range(max(places) + 1)]]
+        merged = [_key(tuple(chain(*key)), _repeated(places, key), distinct.shape[1]) for key in keys]
+        wanted = sorted(set(merged))
+        averages = _of_different(activation, K, distinct, wanted)
+        found[:, :, some] = averages[:, [wanted.index(key) for key in merged]]
+    return found
+
+
+def _places(K: np.ndarray) -> tuple[int, ...]:
+    """For each input, its place among those that differ: (0, 1, 2, 1) where the last is the second again."""
+    size = np.sqrt(np.outer(np.diag(K), np.diag(K)))
+    first = [int(np.flatnonzero(np.all(np.abs(K - row) <= _EQUAL * size, axis=1))[0]) for row in K]
+    return tuple(sorted(set(first)).index(each) for each in first)
+
+
+def _repeated(places: tuple[int, ...], key: Key) -> tuple[int, ...]:
+    """The place of every order of a key."""
+    return tuple(place for place, orders in zip(places, key, strict=True) for _ in orders)
+
+
+def _of_different(activation: Activation, K: np.ndarray, subsets: np.ndarray, keys: Sequence[Key]) -> np.ndarray:
     size = subsets.shape[1]
     if size == 1:
         products = tuple(Product(key[0]) for key in keys)
