@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.compare.trained import TrainedVerification, compare_trained
+from finitewidth.compare.trained import TrainedVerification, compare_scan
 from finitewidth.experiments import measure_trained_widths
 
 X = np.array([[-0.8, -1.3], [0.4, 0.5], [0.9, -0.7]])
@@ -21,7 +21,7 @@ def network(depth, n_out=1):
 
 def verdict(net, prediction, experiment, degree=1):
     """False-alarm rate 1e-4."""
-    found = compare_trained(prediction, experiment, degree)
+    found = compare_scan(prediction, experiment, degree)
     return TrainedVerification(
         net=net, rows=found.rows, n_networks=0, false_alarm_rate=1e-4, trained=2, algorithm=DESCENT,
         widths=(), detectable=found.detectable, fit=found.fit,

@@ -296,6 +296,23 @@ def test_ctrl_c_ends_in_130() -> None:
     assert running.returncode == 130 and "Traceback" not in err and err.endswith("finitewidth: stopped\n")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c_that_a_garbage_collection_swallows_still_ends_in_130() -> None:
+    swallow = """
+import gc, os, signal, sys, time
+from finitewidth.frontends import cli
+def run(arguments):
+    gc.callbacks.append(lambda phase, _: phase == "start" and os.kill(os.getpid(), signal.SIGINT))
+    gc.collect()  # the exception is raised where nobody can catch it
+    gc.callbacks.clear()
+    time.sleep(30)
+cli._run = run
+sys.exit(cli.main(["activations"]))
+"""
+    result = subprocess.run([sys.executable, "-c", swallow], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 130 and result.stderr == "finitewidth: stopped\n"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="pipes")
 def test_a_reader_that_leaves_is_no_error() -> None:
     command = f"{sys.executable} -m finitewidth activations | head -1"

@@ -64,6 +64,19 @@ class Comparisons:
     n_networks: int
     false_alarm_rate: float = 0.01
 
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as JSON has it."""
+        return self._about() | {"rows": [row.to_dict() for row in self.rows]}
+
+    def _about(self) -> dict[str, Any]:
+        """What is said of all rows together."""
+        return {
+            "network": repr(self.net),
+            "n_networks": self.n_networks,
+            "false_alarm_rate": self.false_alarm_rate,
+            "limit": self.limit,
+        }
+
     @property
     def limit(self) -> float:
         """Beyond which |z| is no chance."""
@@ -78,6 +91,12 @@ class Comparisons:
     def passed(self) -> bool:
         """Whether theory and experiment nowhere contradict each other."""
         return not self.beyond
+
+    @property
+    def verdict(self) -> str:
+        """One line: whether they agree, within which limits."""
+        found = "agree" if self.passed else f"DISAGREE in {', '.join(dict.fromkeys(row.name for row in self.beyond))}"
+        return f"{found}: |z| ≤ {self.limit:.2f} in {len(self.rows)} entries"
 
     def worst(self) -> tuple[Comparison, ...]:
         """For every tensor, the row with the largest |z|."""

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.architecture import MLP, whole_number
+from finitewidth.architecture import MLP
+from finitewidth.compare.arguments import check_networks, check_rate, checked_degree, scaled_widths
 from finitewidth.compare.comparison import Comparison, Comparisons, finite_or_none
-from finitewidth.compare.widths import checked_degree, checked_rate, scaled_widths
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.experiments import extrapolate, measure_widths
 from finitewidth.experiments.initialisation import Measurement, WidthScan
@@ -50,17 +50,8 @@ class Verification(Comparisons):
 
     widths: tuple[int, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON has it."""
-        return {
-            "network": repr(self.net),
-            "widths": list(self.widths),
-            "n_networks": self.n_networks,
-            "false_alarm_rate": self.false_alarm_rate,
-            "limit": self.limit,
-            "passed": self.passed,
-            "rows": [row.to_dict() for row in self.rows],
-        }
+    def _about(self) -> dict[str, Any]:
+        return super()._about() | {"widths": list(self.widths), "passed": self.passed}
 
     def __str__(self) -> str:
         lines = [f"{'':8}{'theory':>14}{'experiment':>14}{'std. error':>12}{'z':>7}"]
@@ -68,8 +59,7 @@ class Verification(Comparisons):
             subscript = "".join(map(str, row.inputs)) if any(row.inputs) else ""
             numbers = f"{row.theory:14.6g}{row.experiment:14.6g}{row.standard_error:12.2g}{row.z:7.2f}"
             lines.append(f"{row.name + subscript:8}{numbers}")
-        verdict = "agree" if self.passed else f"DISAGREE in {', '.join(dict.fromkeys(r.name for r in self.beyond))}"
-        return "\n".join([*lines, f"{verdict}: |z| ≤ {self.limit:.2f} in {len(self.rows)} entries"])
+        return "\n".join([*lines, self.verdict])
 
 
 def verify(
@@ -109,10 +99,8 @@ def verify(
     Raises
         InputError: for arguments that cannot be used, naming the remedy.
     """
-    whole_number("n_networks", n_networks)
-    if n_networks < 200:
-        raise InputError(f"`n_networks` must be at least 200 for its errors to mean something, but got {n_networks}")
-    checked_rate(false_alarm_rate)
+    check_networks(n_networks)
+    check_rate(false_alarm_rate)
     scaled = scaled_widths(net, widths, checked_degree(degree))
     names = NAMES if tensors is None else tuple(tensors)
     if unknown := [name for name in names if name not in NAMES]:
@@ -154,13 +142,8 @@ class RunComparison(Comparisons):
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON has it."""
-        return {
-            "network": repr(self.net),
-            "n_networks": self.n_networks,
-            "limit": self.limit,
-            "joint_p_values": self.joint_p_values,
-            "rows": [row.to_dict() | {"left_out": finite_or_none(self.left_out(row))} for row in self.rows],
-        }
+        rows = [row.to_dict() | {"left_out": finite_or_none(self.left_out(row))} for row in self.rows]
+        return self._about() | {"joint_p_values": self.joint_p_values, "rows": rows}
 
 
 def compare_run(net: MLP, x: Any, run: Run) -> RunComparison:

@@ -17,22 +17,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from finitewidth.algorithms import Algorithm, GradientDescent, GradientFlow
-from finitewidth.architecture import MLP, whole_number
-from finitewidth.compare.comparison import Comparison, Comparisons
-from finitewidth.compare.widths import checked_degree, checked_rate, scaled_widths
+from finitewidth.architecture import MLP
+from finitewidth.compare.arguments import check_networks, check_rate, checked_degree, scaled_widths
+from finitewidth.compare.comparison import Comparison
+from finitewidth.compare.initialisation import Verification
 from finitewidth.data import check_inputs
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.experiments import Extrapolation, TrainedWidths, extrapolate, measure_trained_widths
 from finitewidth.training import predict
 from finitewidth.training.result import Prediction
 
-FEWEST = 200
 NUMERICAL = 1e-6
 """Of trained outputs, relative to their size: what the integrator of the flow leaves, and the end of training."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainedVerification(Comparisons):
+class TrainedVerification(Verification):
     """The table of `verify_trained`.
 
     Rows are named `mean`, `covariance` (infinite width), `mean_first_order`, `covariance_first_order` (coefficients of
@@ -53,21 +53,9 @@ class TrainedVerification(Comparisons):
     detectable: dict[str, float]
     fit: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON has it."""
-        return {
-            "network": repr(self.net),
-            "algorithm": repr(self.algorithm),
-            "trained": self.trained,
-            "widths": list(self.widths),
-            "n_networks": self.n_networks,
-            "false_alarm_rate": self.false_alarm_rate,
-            "limit": self.limit,
-            "passed": self.passed,
-            "detectable": self.detectable,
-            "fit": self.fit,
-            "rows": [row.to_dict() for row in self.rows],
-        }
+    def _about(self) -> dict[str, Any]:
+        training = {"algorithm": repr(self.algorithm), "trained": self.trained}
+        return super()._about() | training | {"detectable": self.detectable, "fit": self.fit}
 
     def label(self, row: Comparison) -> str:
         """Which samples a row is of: `train 0`, `test 1`, `train 0 · test 1`; with outputs where there are several."""
@@ -84,8 +72,7 @@ class TrainedVerification(Comparisons):
         for row in self.rows:
             numbers = f"{row.theory:14.6g}{row.experiment:14.6g}{row.standard_error:12.2g}{row.z:7.2f}"
             lines.append(f"{row.name:24}{self.label(row):18}{numbers}")
-        verdict = "agree" if self.passed else f"DISAGREE in {', '.join(dict.fromkeys(r.name for r in self.beyond))}"
-        return "\n".join([*lines, f"{verdict}: |z| ≤ {self.limit:.2f} in {len(self.rows)} entries"])
+        return "\n".join([*lines, self.verdict])
 
 
 def verify_trained(
@@ -125,12 +112,8 @@ def verify_trained(
     Raises
         InputError: for arguments that cannot be used, naming the remedy.
     """
-    whole_number("n_networks", n_networks)
-    if n_networks < FEWEST:
-        raise InputError(
-            f"`n_networks` must be at least {FEWEST} for its errors to mean something, but got {n_networks}"
-        )
-    checked_rate(false_alarm_rate)
+    check_networks(n_networks)
+    check_rate(false_alarm_rate)
     if not isinstance(algorithm, GradientFlow | GradientDescent):
         raise InputError(f"`algorithm` must be gradient flow or descent, whose first order is known; got {algorithm!r}")
     scaled = scaled_widths(net, widths, checked_degree(degree, least=1))
@@ -149,7 +132,7 @@ def verify_trained(
         seed=seed,
         progress=progress,
     )
-    compared = compare_trained(theory, experiment, degree)
+    compared = compare_scan(theory, experiment, degree)
     return TrainedVerification(
         net=net,
         rows=compared.rows,
@@ -196,7 +179,7 @@ class _Statistic(NamedTuple):
     errors: list[np.ndarray]
 
 
-def compare_trained(theory: Prediction, experiment: TrainedWidths, degree: int) -> Compared:
+def compare_scan(theory: Prediction, experiment: TrainedWidths, degree: int) -> Compared:
     """Mean and covariance of a prediction for all of an experiment's samples, with those of its networks.
 
     Of the prediction nothing is used but values at infinite width, terms and errors.

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -333,7 +334,8 @@ def _run(arguments: list[str]) -> int:
 def _interrupts() -> Iterator[list[int]]:
     """Within, Ctrl-C raises KeyboardInterrupt and is remembered in the list that is given.
 
-    JAX, while it is being imported, may swallow the exception; a second later the process ends anyway.
+    JAX, while it is being imported or called by the garbage collector, may swallow the exception; a second later the
+    process ends anyway, and nobody is told of the swallowing.
     """
     seen: list[int] = []
     end = threading.Timer(1.0, _end_now)
@@ -345,15 +347,21 @@ def _interrupts() -> Iterator[list[int]]:
         seen.append(number)
         raise KeyboardInterrupt
 
+    def swallowed(event: "sys.UnraisableHookArgs", tell: Callable[["sys.UnraisableHookArgs"], Any]) -> None:
+        if not (seen and event.exc_type is KeyboardInterrupt):
+            tell(event)
+
     if threading.current_thread() is not threading.main_thread():  # only the main thread hears of signals
         yield seen
         return
-    before = signal.signal(signal.SIGINT, interrupt)
+    before, tell = signal.signal(signal.SIGINT, interrupt), sys.unraisablehook
+    sys.unraisablehook = partial(swallowed, tell=tell)
     try:
         yield seen
     finally:
         end.cancel()
         signal.signal(signal.SIGINT, before)
+        sys.unraisablehook = tell
 
 
 def _end_now() -> None:

@@ -164,7 +164,7 @@ def _compared_trained(
         )
     import numpy as np
 
-    from finitewidth.compare_trained import comparable, compare_trained
+    from finitewidth.compare.trained_run import comparable, compare_trained_run
     from finitewidth.experiments.descriptions import net_of
     from finitewidth.experiments.trainings import Training
     from finitewidth.frontends.tables import trained_comparison_table
@@ -176,7 +176,7 @@ def _compared_trained(
     names = comparable(net, x, training, about["description"])
     seen = _read(path[0], training.experiment(net, np.asarray(x), names, 0).quantities())
     progress("theory")
-    made = compare_trained(
+    made = compare_trained_run(
         net, x, training, seen, order=None if order is None else int(order), progress=progress.counted("times")
     )
     return trained_comparison_table, made, True

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from finitewidth.architecture import MLP
-    from finitewidth.compare import Comparisons, RunComparison, TrainedVerification, Verification
-    from finitewidth.compare_trained import TrainedComparison
+    from finitewidth.compare import Comparisons, RunComparison, TrainedComparison, TrainedVerification, Verification
     from finitewidth.criticality import Criticality, PhaseDiagram
     from finitewidth.experiments.runs import Run
     from finitewidth.frontends.prediction import FilePrediction

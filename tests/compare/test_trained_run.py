@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
-from finitewidth.compare_trained import compare_trained
+from finitewidth.compare import compare_trained_run
 
 NET = fw.MLP("tanh", depth=2, width=64, C_b=0.2, C_W=1.5, n_out=2)
 X, Y = [[1.0, 0.2], [-0.5, 0.9]], [[0.5, 0.1], [-0.3, 0.4]]
@@ -21,7 +21,7 @@ def run():
 
 
 def test_first_order_holds_where_infinite_width_fails(run):
-    first, infinite = (compare_trained(NET, SEEN, TRAINING, run, order=order) for order in (1, 0))
+    first, infinite = (compare_trained_run(NET, SEEN, TRAINING, run, order=order) for order in (1, 0))
     assert not first.beyond  # a right theory fails 1 % of the time
     assert {(row.name, row.time) for row in infinite.beyond} >= {("mean", 20.0), ("covariance", 20.0)}
     assert all(row.time == 20.0 for row in infinite.beyond)
@@ -30,7 +30,7 @@ def test_first_order_holds_where_infinite_width_fails(run):
 
 
 def test_rows_are_the_entries_that_they_say(run):
-    found = compare_trained(NET, SEEN, TRAINING, run, order=0)
+    found = compare_trained_run(NET, SEEN, TRAINING, run, order=0)
     alone = fw.predict(NET, X, Y, SEEN, algorithm=fw.GradientDescent(0.1, 20), order=0)
     for row in (row for row in found.rows if row.time == 20):
         theory = alone.mean if row.name == "mean" else alone.covariance
@@ -42,7 +42,7 @@ def test_rows_are_the_entries_that_they_say(run):
 def test_at_the_end_of_training_nothing_is_left_to_compare_but_rounding():
     training = fw.Training([X[0]], [Y[0]])
     run = fw.ensemble(NET, [X[0]], training=training, n_networks=64, workers=1)
-    found = compare_trained(NET, [X[0]], training, run, order=0)
+    found = compare_trained_run(NET, [X[0]], training, run, order=0)
     assert not found.beyond and found.to_dict()["rows"][0]["time"] == "inf"
     np.testing.assert_allclose([row.experiment for row in found.rows if row.name == "mean"], Y[0], atol=1e-6)
 
@@ -50,11 +50,11 @@ def test_at_the_end_of_training_nothing_is_left_to_compare_but_rounding():
 def test_another_run_or_algorithm_is_refused(run):
     other = fw.Training(X, Y, algorithm=fw.GradientDescent(0.2, 20), times=[0, 20])
     with pytest.raises(fw.InputError, match="its algorithm differs"):
-        compare_trained(NET, SEEN, other, run)
+        compare_trained_run(NET, SEEN, other, run)
     adam = fw.Training(X, Y, algorithm=fw.Adam(0.1, 2))
     with pytest.raises(fw.InputError, match="Adam"):
-        compare_trained(NET, SEEN, adam, fw.ensemble(NET, SEEN, training=adam, n_networks=8, workers=1))
+        compare_trained_run(NET, SEEN, adam, fw.ensemble(NET, SEEN, training=adam, n_networks=8, workers=1))
     loss = fw.observables.moment("i", name="mean")
     mine = fw.ensemble(NET, SEEN, observables=[loss], training=TRAINING, n_networks=8, workers=1)
     with pytest.raises(fw.InputError, match="no observable that the theory knows"):
-        compare_trained(NET, SEEN, TRAINING, mine)
+        compare_trained_run(NET, SEEN, TRAINING, mine)

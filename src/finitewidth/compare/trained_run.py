@@ -1,4 +1,4 @@
-"""Theory meets experiment after training: outputs of an ensemble of trained networks beside `finitewidth.predict`.
+"""Theory meets experiment after training: a run of `fw.ensemble` with a training, beside `finitewidth.predict`.
 
 Of the observables `mean` and `covariance` of a run, at every one of its times: infinite width, first order in 1/n where
 it is computed (gradient flow and descent), and what networks of this width showed.
@@ -14,7 +14,7 @@ import numpy as np
 
 from finitewidth.algorithms import GradientDescent, GradientFlow
 from finitewidth.architecture import MLP
-from finitewidth.compare import Comparison, Comparisons
+from finitewidth.compare.comparison import Comparison, Comparisons
 from finitewidth.errors import InputError
 from finitewidth.experiments import arguments
 from finitewidth.experiments.courses import Course, Trainable
@@ -78,19 +78,11 @@ class TrainedComparison(Comparisons):
             for group in groups
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """Everything, as JSON has it."""
-        return {
-            "network": repr(self.net),
-            "algorithm": repr(self.algorithm),
-            "order": self.order,
-            "n_networks": self.n_networks,
-            "limit": self.limit,
-            "rows": [row.to_dict() for row in self.rows],
-        }
+    def _about(self) -> dict[str, Any]:
+        return super()._about() | {"algorithm": repr(self.algorithm), "order": self.order}
 
 
-def compare_trained(
+def compare_trained_run(
     net: MLP, x: Any, training: Training, run: Run, *, order: int | None = None, progress: Progress | None = None
 ) -> TrainedComparison:
     """A run of trained networks beside what the theory predicts of them.
@@ -107,13 +99,13 @@ def compare_trained(
             algorithm or the loss.
 
     >>> import finitewidth as fw
-    >>> from finitewidth.compare_trained import compare_trained
-    >>> net, x = fw.MLP("tanh", depth=2, width=32), [[1.0, 0.5]]
-    >>> training = fw.Training(x, [0.5], algorithm=fw.GradientDescent(0.2, 20))
+    >>> from finitewidth.compare import compare_trained_run
+    >>> net, x = fw.MLP("tanh", depth=2, width=100), [[0.2, -1.0]]
+    >>> training = fw.Training([[1.0, 0.5]], [0.5], algorithm=fw.GradientDescent(0.2, 5))
     >>> run = fw.ensemble(net, x, training=training, n_networks=500)
-    >>> found = compare_trained(net, x, training, run, order=0)
-    >>> [(row.name, row.time, abs(row.z) < 5) for row in found.worst()]
-    [('mean', 20.0, True), ('covariance', 20.0, True)]
+    >>> found = compare_trained_run(net, x, training, run)
+    >>> found.order, [(row.name, row.time, abs(row.z) < 5) for row in found.worst()]
+    (1, [('mean', 5.0, True), ('covariance', 5.0, True)])
     """
     net, x, plan = arguments.network(net), arguments.inputs(net, x), training.plan
     names = comparable(net, x, training, run.description)

@@ -1,4 +1,4 @@
-"""What every verification is asked for, checked once: widths to extrapolate from, degree of the fit, false alarms."""
+"""What every verification is asked for, checked once: how many networks, of which widths, what fit, which alarms."""
 
 from collections.abc import Sequence
 from math import gcd
@@ -9,8 +9,19 @@ import numpy as np
 from finitewidth.architecture import MLP, whole_number
 from finitewidth.errors import InputError
 
+FEWEST = 200
 
-def checked_rate(false_alarm_rate: Any) -> None:
+
+def check_networks(n_networks: Any) -> None:
+    """Refuse so few networks that their standard errors are none."""
+    whole_number("n_networks", n_networks)
+    if n_networks < FEWEST:
+        raise InputError(
+            f"`n_networks` must be at least {FEWEST} for its errors to mean something, but got {n_networks}"
+        )
+
+
+def check_rate(false_alarm_rate: Any) -> None:
     """Refuse what is no rate."""
     if not 0 < false_alarm_rate < 1:
         raise InputError(f"`false_alarm_rate` must lie between 0 and 1, but got {false_alarm_rate!r}")
