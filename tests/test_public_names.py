@@ -37,9 +37,14 @@ def test_every_public_name_is_there_and_listed(name):
         "import finitewidth as fw",
         "import finitewidth.flow, finitewidth.report, finitewidth.activations; import finitewidth as fw",
         "import finitewidth as fw; fw.flow; fw.report; import finitewidth.flow, finitewidth.report",
-        "from finitewidth.flow import flow; from finitewidth.report import report; import finitewidth as fw",
-        "from importlib import import_module as get; get('finitewidth.flow'); fw = get('finitewidth')",
         "from finitewidth import report, flow, activations; assert callable(flow); import finitewidth as fw",
+        *(
+            pytest.param(first, marks=pytest.mark.slow)
+            for first in (
+                "from finitewidth.flow import flow; from finitewidth.report import report; import finitewidth as fw",
+                "from importlib import import_module as get; get('finitewidth.flow'); fw = get('finitewidth')",
+            )
+        ),
     ],
 )
 def test_public_functions_win_over_modules_of_the_same_name(first):

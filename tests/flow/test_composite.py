@@ -32,6 +32,7 @@ def series(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     def as_series(net: fw.MLP, x: np.ndarray) -> Any:
         with monkeypatch.context() as patch:
             patch.setattr(pairs, "_MANY_CLOSED_FORMS", 0)
+            patch.setattr(pairs, "_FEW", 0)
             patch.setattr(
                 pairs, "composite", lambda net, line, _: built.append(composite(net, line, np.inf)) or built[-1]
             )

@@ -41,6 +41,7 @@ def test_vertex_of_a_deep_linear_network() -> None:
     np.testing.assert_allclose(fw.flow(fw.MLP("linear", depth=9), ONE).V[:, 0], 2.0 * np.arange(9), rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_decay_of_tanh_at_depth_2000() -> None:
     """K → 1/2ℓ and V/K² → (2/3)ℓ; corrections fall like log(ℓ)/ℓ."""
     flow = fw.flow(fw.MLP("tanh", depth=2000), ONE, tensors=None)
@@ -285,9 +286,11 @@ def test_nearly_collinear_inputs(bias: float, tiny: float) -> None:
     np.testing.assert_allclose(fw.flow(fw.MLP("sign", depth=2, C_b=bias), X).K[1, 0, 1], sign, rtol=2e-15)
 
 
-@pytest.mark.parametrize("name", ["relu", "tanh", pytest.param("hardtanh", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["relu", "silu", *(pytest.param(n, marks=pytest.mark.slow) for n in ("tanh", "hardtanh"))]
+)
 def test_many_inputs_are_pairs_of_inputs(name: str) -> None:
-    """130 inputs take two tiles with padding; each pair alone takes one."""
+    """130 inputs take two tiles with padding, in JAX; each pair alone takes one, in NumPy."""
     x = np.random.default_rng(0).uniform(-1, 1, size=(130, 5)) * np.linspace(0.8, 1.6, 130)[:, None]
     net, calls = fw.MLP(name, depth=3, C_b=0.2, C_W=1.4), []
     whole = fw.flow(net, x, progress=lambda done, of: calls.append((done, of)))

@@ -204,7 +204,9 @@ def test_report_as_json_with_pictures_and_page(tmp_path: Path, capsys: pytest.Ca
     assert network["lambda_b"] == [1.0] * 3 and network["lambda_W"] == [64.0, 16.0, 16.0]  # plain SGD
 
 
-@pytest.mark.parametrize("init", ["torch", "kaiming", "xavier", "lecun", "critical"])
+@pytest.mark.parametrize(
+    "init", ["torch", "critical", *(pytest.param(n, marks=pytest.mark.slow) for n in ("kaiming", "xavier", "lecun"))]
+)
 def test_every_initialisation_is_reported_on(init: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(["report", *SMALL, "--init", init, "--activation", "tanh"], capsys)
     assert code == 0 and init in out

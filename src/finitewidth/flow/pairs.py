@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,9 +20,10 @@ from finitewidth.flow.tiles import (
     symmetries,
     tile_size,
 )
-from finitewidth.gaussian.pair_maps import DirectMap, MapErrors, has_closed_form, pair_map
+from finitewidth.gaussian.pair_maps import DirectMap, MapErrors, PairMap, has_closed_form, layer_by_layer, pair_map
 
 Progress = Callable[[int, int], None]
+_FEW = 2**14  # pairs times layers that NumPy has done before JAX has compiled
 _MANY_CLOSED_FORMS = 16  # layers of them that take longer than the series
 NEARLY_COLLINEAR = 1e-5  # below this w = 1 − |ρ|, an inner product has lost eleven of its digits
 
@@ -50,7 +51,7 @@ def pair_flow(
     averages = pair_map(net.activation, line.K[:-1], line.moments[:-1], tiling.tiles)
     keep = list(kept) != [net.depth]
     picked, of_composite = np.array(kept) - 1, (0.0, 0.0)
-    if isinstance(averages, DirectMap):
+    if isinstance(averages, DirectMap) or (tiling.size**2 * net.depth <= _FEW and len(tiling.tiles) == 1):
         run = _directly(averages, net, line, tiling, keep=keep)
     elif not keep and (table := _composite(net, line, tiling)) is not None:
         run = composite_tiles(table, net, line, tiling.tiles)
@@ -173,17 +174,24 @@ class Tiling:
                 matrix[start : start + 64] = matrix[start : start + 64].take(inverse, axis=1, mode="clip")
 
 
-def _directly(averages: DirectMap, net: Architecture, line: LineFlow, tiling: Tiling, *, keep: bool) -> RunTile:
-    """Tiles through plain quadrature."""
+def _directly(
+    averages: PairMap | DirectMap, net: Architecture, line: LineFlow, tiling: Tiling, *, keep: bool
+) -> RunTile:
+    """Tiles in NumPy, layer by layer: of few pairs, or through plain quadrature."""
     kernels, hyper, known = [line.K[:, tile] for tile in tiling.tiles], layer_constants(net), symmetries(net)
     turns = collinear_spread(net, line)
     spreads = [turns[:, tile] for tile in tiling.tiles]
 
     def run(i: int, j: int, first: FirstLayer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        of_these = partial(averages.averages, first=i, second=j)
-        K, Theta, closest = run_tile_directly(
-            of_these, first, (kernels[i], kernels[j]), (spreads[i], spreads[j]), hyper, known
+        of_these: Callable[[int, np.ndarray, np.ndarray], Any] = (
+            partial(averages.averages, first=i, second=j)
+            if isinstance(averages, DirectMap)
+            else layer_by_layer(averages, i, j)
         )
+        with np.errstate(all="ignore"):  # as in JAX: what leaves float64 is looked for in the result
+            K, Theta, closest = run_tile_directly(
+                of_these, first, (kernels[i], kernels[j]), (spreads[i], spreads[j]), hyper, known
+            )
         return (K, Theta, closest) if keep else (K[-1:], Theta[-1:], closest)
 
     return run

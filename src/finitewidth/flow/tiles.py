@@ -27,6 +27,7 @@ from finitewidth.architecture import Architecture
 from finitewidth.flow.constants import LayerConstants, layer_constants
 from finitewidth.flow.line import LineFlow, collinear_spread
 from finitewidth.gaussian.closed_forms import PairAverages
+from finitewidth.gaussian.either_library import library
 from finitewidth.gaussian.pair_maps import PairMap, Tiles
 from finitewidth.gaussian.polar import one_blas_thread
 from finitewidth.precision import float64, jit_with_wide_vectors
@@ -63,10 +64,11 @@ class FirstLayer(NamedTuple):
 
 def enter(first: FirstLayer, a: Array, b: Array, h: LayerConstants) -> PairState:
     """The state at layer 1 from x·x'/n_0 and the kernels of the two sides."""
-    rho = (h.C_b + h.C_W * first.inner) / (jnp.sqrt(a)[:, None] * jnp.sqrt(b))
-    w = jnp.clip(1.0 - jnp.abs(rho), 0.0, 1.0)
-    w = jnp.where(first.refined >= 0, first.refined, w)
-    return PairState(w, jnp.where(rho < 0, -1.0, 1.0), h.lambda_b + h.lambda_W * first.inner)
+    xp = library(first.inner, a, b)
+    rho = (h.C_b + h.C_W * first.inner) / (xp.sqrt(a)[:, None] * xp.sqrt(b))
+    w = xp.clip(1.0 - xp.abs(rho), 0.0, 1.0)
+    w = xp.where(first.refined >= 0, first.refined, w)
+    return PairState(w, xp.where(rho < 0, -1.0, 1.0), h.lambda_b + h.lambda_W * first.inner)
 
 
 def correlation_step(
@@ -83,28 +85,29 @@ def correlation_step(
     `first`, `second`: kernels of the two sides at this layer and at the next, and their `collinear_spread`, shape
     (tile,) each.
     """
+    xp = library(w, s)
     (homogeneous, parity), C_b, C_W = known, h.C_b, h.C_W
     # opposite inputs are as good as equal ones to an even σ, and to an odd one without biases: they keep their digits
     folds = ((parity > 0) & (h.skip == 0)) | ((parity < 0) & (C_b == 0))
-    s, turn = jnp.where(folds, 1.0, s), jnp.where(folds & (parity < 0), s, 1.0)
+    s, turn = xp.where(folds, 1.0, s), xp.where(folds & (parity < 0), s, 1.0)
     averages = averages._replace(collinear=turn * averages.collinear, D=turn * averages.D)
     (a, a2, spread_a), (b, b2, spread_b) = (side[:, None] for side in first), second
-    R2, carried = jnp.sqrt(a2) * jnp.sqrt(b2), h.skip * jnp.sqrt(a) * jnp.sqrt(b)
+    R2, carried = xp.sqrt(a2) * xp.sqrt(b2), h.skip * xp.sqrt(a) * xp.sqrt(b)
     gap = R2 - s * (C_b + C_W * averages.collinear) - carried
     # nearly equal kernels: the difference is of second order, and rounding would hide it; the fourth order is left out
     apart, spread = (a - b) / (a + b), 2 * (spread_a + spread_b)
-    near = (s > 0) & (jnp.abs(apart) < NEARLY_EQUAL) & (spread >= 0)
-    gap = jnp.where(near, spread * apart * apart, jnp.maximum(gap, 0.0))
-    gap = jnp.where((a == b) & (s > 0), 0.0, gap)
+    near = (s > 0) & (xp.abs(apart) < NEARLY_EQUAL) & (spread >= 0)
+    gap = xp.where(near, spread * apart * apart, xp.maximum(gap, 0.0))
+    gap = xp.where((a == b) & (s > 0), 0.0, gap)
     keeps_digits = near | ((s > 0) & ((a == b) | (homogeneous > 0)))
     # scale-invariant σ: R'² − (C_b + q √(ab))² = C_b q (√a − √b)², q = skip + C_W A₂
-    spread = C_b * (h.skip + C_W * homogeneous) * (jnp.sqrt(a) - jnp.sqrt(b)) ** 2
-    spread = spread / (R2 + C_b + C_W * jnp.abs(averages.collinear) + carried)
-    gap = jnp.where((homogeneous > 0) & (s > 0), spread, gap)
-    complement = jnp.clip((gap + s * C_W * averages.D + carried * w) / R2, 0.0, 2.0)
+    spread = C_b * (h.skip + C_W * homogeneous) * (xp.sqrt(a) - xp.sqrt(b)) ** 2
+    spread = spread / (R2 + C_b + C_W * xp.abs(averages.collinear) + carried)
+    gap = xp.where((homogeneous > 0) & (s > 0), spread, gap)
+    complement = xp.clip((gap + s * C_W * averages.D + carried * w) / R2, 0.0, 2.0)
     crossed = complement > 1.0
-    w = jnp.where(crossed, 2.0 - complement, complement)
-    return w, turn * jnp.where(crossed, -s, s), jnp.where(keeps_digits & ~crossed, 1.0, w)
+    w = xp.where(crossed, 2.0 - complement, complement)
+    return w, turn * xp.where(crossed, -s, s), xp.where(keeps_digits & ~crossed, 1.0, w)
 
 
 def advance(
@@ -126,11 +129,12 @@ def advance(
 
 def kernel(state: PairState, a: Array, b: Array) -> Array:
     """K_αβ from the correlations and the kernels of the two sides."""
-    return state.s * (1.0 - state.w) * (jnp.sqrt(a)[:, None] * jnp.sqrt(b))
+    xp = library(state.w, a, b)
+    return state.s * (1.0 - state.w) * (xp.sqrt(a)[:, None] * xp.sqrt(b))
 
 
 def _closest(first: FirstLayer, state: PairState) -> Array:
-    return jnp.where(first.refined >= 0, 1.0, state.w).min()
+    return library(state.w).where(first.refined >= 0, 1.0, state.w).min()
 
 
 def run_tile(
@@ -194,25 +198,25 @@ def symmetries(net: Architecture) -> Symmetries:
 
 
 def run_tile_directly(
-    averages: Callable[[int, np.ndarray, np.ndarray], PairAverages],
+    averages: Callable[[int, np.ndarray, np.ndarray], Any],
     first: FirstLayer,
     K: tuple[np.ndarray, np.ndarray],
     spread: tuple[np.ndarray, np.ndarray],
     hyper: LayerConstants,
     known: Symmetries,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same for averages (layer, w, s) that are computed outside JAX; always all layers."""
-    state = enter(first, K[0][0], K[1][0], LayerConstants(*(h[0] for h in hyper)))
+    """The same in NumPy, for averages (layer, w, s); always all layers."""
+    state: Any = enter(first, K[0][0], K[1][0], LayerConstants(*(h[0] for h in hyper)))
     closest = [_closest(first, state)]
     kept = [(kernel(state, K[0][0], K[1][0]), state.Theta)]
     for layer in range(len(K[0]) - 1):
-        found = averages(layer, np.asarray(state.w), np.asarray(state.s))
+        found = averages(layer, state.w, state.s)
         first_side, second_side = ((k[layer], k[layer + 1], g[layer]) for k, g in zip(K, spread, strict=True))
         entered = LayerConstants(*(h[layer + 1] for h in hyper))
         state, absolute = advance(found, state, first_side, second_side, entered, known)
         closest.append(absolute)
         kept.append((kernel(state, K[0][layer + 1], K[1][layer + 1]), state.Theta))
-    K_all, Theta_all = (np.stack([np.asarray(k[i]) for k in kept]) for i in range(2))
+    K_all, Theta_all = (np.stack([k[i] for k in kept]) for i in range(2))
     return K_all, Theta_all, np.array(closest)
 
 

@@ -13,9 +13,10 @@ cancellation.
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+from finitewidth.gaussian.either_library import library
 
 
 class PairAverages(NamedTuple):
@@ -48,7 +49,8 @@ _SINE_DEFICIT = _economised(_binomials / ((2 * _k + 1) * (2 * _k + 3)))
 
 
 def _horner(coefficients: tuple[float, ...], v: Array) -> Array:
-    total = jnp.full_like(v, coefficients[-1])
+    xp = library(v)
+    total = xp.full_like(v, coefficients[-1])
     for c in coefficients[-2::-1]:
         total = total * v + c
     return total
@@ -56,12 +58,14 @@ def _horner(coefficients: tuple[float, ...], v: Array) -> Array:
 
 def angle(w: Array) -> Array:
     """θ ∈ [0, π/2] with cos θ = 1 − w, to full relative accuracy as w → 0."""
-    return jnp.sqrt(2 * w) * _horner(_ANGLE, 2 * w - 1)
+    xp = library(w)
+    return xp.sqrt(2 * w) * _horner(_ANGLE, 2 * w - 1)
 
 
 def _sine_deficit(w: Array) -> Array:
     """sin θ − θ cos θ = θ³/3 − θ⁵/30 + …, which cancels when taken at its word."""
-    return 2 * w * jnp.sqrt(2 * w) * _horner(_SINE_DEFICIT, 2 * w - 1)
+    xp = library(w)
+    return 2 * w * xp.sqrt(2 * w) * _horner(_SINE_DEFICIT, 2 * w - 1)
 
 
 def _factorial(n: int) -> float:
@@ -76,12 +80,13 @@ def piecewise_linear(minus: float, plus: float) -> PairForm:
     A2, jump2 = 0.5 * (minus**2 + plus**2), (plus - minus) ** 2 / (2 * np.pi)
 
     def form(a: Array, b: Array, w: Array, s: Array) -> PairAverages:
-        scale, t = jnp.sqrt(a) * jnp.sqrt(b), angle(w)
+        xp = library(a, b, w)
+        scale, t = xp.sqrt(a) * xp.sqrt(b), angle(w)
         # for s < 0 the angle is π − t and the collinear value is −minus·plus
-        straight = jnp.where(s > 0, A2, -minus * plus)
+        straight = xp.where(s > 0, A2, -minus * plus)
         deficit = jump2 * _sine_deficit(w)
         F = scale * (straight * (1.0 - w) + deficit)
-        S = jnp.where(s > 0, A2 - jump2 * t, minus * plus + jump2 * t)
+        S = xp.where(s > 0, A2 - jump2 * t, minus * plus + jump2 * t)
         return PairAverages(F, scale * straight, scale * (straight * w - deficit), S)
 
     return form
@@ -91,12 +96,13 @@ def erf() -> PairForm:
     """F = (2/π) asin(2c/√((1+2a)(1+2b))), S = (4/π)/√((1+2a)(1+2b) − 4c²)."""
 
     def form(a: Array, b: Array, w: Array, s: Array) -> PairAverages:
-        root = jnp.sqrt(a) * jnp.sqrt(b)
-        norm = jnp.sqrt(1 + 2 * a) * jnp.sqrt(1 + 2 * b)
+        xp = library(a, b, w)
+        root = xp.sqrt(a) * xp.sqrt(b)
+        norm = xp.sqrt(1 + 2 * a) * xp.sqrt(1 + 2 * b)
         x0, x = 2 * root / norm, 2 * root * (1 - w) / norm
         # cos of the two arcs: norm² − 4ab = (1 + 2a)(1 + 2b) − 4ab = 1 + 2(a + b)
         gap = 4 * a * b * w * (2 - w)
-        cos0, cos = jnp.sqrt(1 + 2 * (a + b)) / norm, jnp.sqrt(1 + 2 * (a + b) + gap) / norm
+        cos0, cos = xp.sqrt(1 + 2 * (a + b)) / norm, xp.sqrt(1 + 2 * (a + b) + gap) / norm
         sine = (2 * root * w / norm) * (x0 + x) / (x0 * cos + x * cos0)
         # both arcs from their complements: 1 − cos = sin²/(1 + cos); arcsin would lose digits near 1, and costs more
         collinear = angle(x0 * x0 / (1 + cos0))
@@ -114,11 +120,12 @@ def gelu() -> PairForm:
     """
 
     def parts(a: Array, b: Array, rho: Array, sine2: Array | float) -> tuple[Array, Array]:
+        xp = library(a, b, rho)
         ab = a * b
-        c, N = jnp.sqrt(a) * jnp.sqrt(b) * rho, (1 + a) * (1 + b)
+        c, N = xp.sqrt(a) * xp.sqrt(b) * rho, (1 + a) * (1 + b)
         d2 = 1 + a + b + ab * sine2  # sine2 = 1 − ρ²; N − c² cancels for large kernels
-        d = jnp.sqrt(d2)
-        arc = jnp.arctan2(c, d)
+        d = xp.sqrt(d2)
+        arc = xp.arctan2(c, d)
         F = c / 4 + (c * arc + (ab * d + c * c / d) / N) / (2 * np.pi)
         # S = ∂F/∂c at fixed a, b (Price's theorem)
         S = 0.25 + (arc + c / (N * d) * (3 + a + b + c * c / d2)) / (2 * np.pi)
@@ -136,14 +143,15 @@ def sin() -> PairForm:
     """F = e^{−(a+b)/2} sinh c, S = e^{−(a+b)/2} cosh c."""
 
     def form(a: Array, b: Array, w: Array, s: Array) -> PairAverages:
-        root = jnp.sqrt(a) * jnp.sqrt(b)
-        c, tail = root * (1 - w), -0.5 * (jnp.sqrt(a) - jnp.sqrt(b)) ** 2
-        grow = jnp.exp(tail - root * w)  # e^{c − (a+b)/2}
-        F = -0.5 * grow * jnp.expm1(-2 * c)
-        collinear = -0.5 * jnp.exp(tail) * jnp.expm1(-2 * root)
+        xp = library(a, b, w)
+        root = xp.sqrt(a) * xp.sqrt(b)
+        c, tail = root * (1 - w), -0.5 * (xp.sqrt(a) - xp.sqrt(b)) ** 2
+        grow = xp.exp(tail - root * w)  # e^{c − (a+b)/2}
+        F = -0.5 * grow * xp.expm1(-2 * c)
+        collinear = -0.5 * xp.exp(tail) * xp.expm1(-2 * root)
         # sinh x − sinh c = 2 cosh((x + c)/2) sinh((x − c)/2)
-        D = -0.5 * jnp.exp(tail) * (1 + jnp.exp(-root - c)) * jnp.expm1(-root * w)
-        return PairAverages(s * F, s * collinear, s * D, 0.5 * grow * (1 + jnp.exp(-2 * c)))
+        D = -0.5 * xp.exp(tail) * (1 + xp.exp(-root - c)) * xp.expm1(-root * w)
+        return PairAverages(s * F, s * collinear, s * D, 0.5 * grow * (1 + xp.exp(-2 * c)))
 
     return form
 
@@ -152,13 +160,14 @@ def cos() -> PairForm:
     """F = e^{−(a+b)/2} cosh c, S = e^{−(a+b)/2} sinh c."""
 
     def form(a: Array, b: Array, w: Array, s: Array) -> PairAverages:
-        root = jnp.sqrt(a) * jnp.sqrt(b)
-        c, tail = root * (1 - w), -0.5 * (jnp.sqrt(a) - jnp.sqrt(b)) ** 2
-        grow = jnp.exp(tail - root * w)
-        collinear = 0.5 * jnp.exp(tail) * (1 + jnp.exp(-2 * root))
+        xp = library(a, b, w)
+        root = xp.sqrt(a) * xp.sqrt(b)
+        c, tail = root * (1 - w), -0.5 * (xp.sqrt(a) - xp.sqrt(b)) ** 2
+        grow = xp.exp(tail - root * w)
+        collinear = 0.5 * xp.exp(tail) * (1 + xp.exp(-2 * root))
         # cosh x − cosh c = 2 sinh((x + c)/2) sinh((x − c)/2)
-        D = 0.5 * jnp.exp(tail) * jnp.expm1(-root - c) * jnp.expm1(-root * w)
-        return PairAverages(0.5 * grow * (1 + jnp.exp(-2 * c)), collinear, D, -s * 0.5 * grow * jnp.expm1(-2 * c))
+        D = 0.5 * xp.exp(tail) * xp.expm1(-root - c) * xp.expm1(-root * w)
+        return PairAverages(0.5 * grow * (1 + xp.exp(-2 * c)), collinear, D, -s * 0.5 * grow * xp.expm1(-2 * c))
 
     return form
 
@@ -167,10 +176,11 @@ def exp() -> PairForm:
     """F = S = e^{(a+b)/2 + c}."""
 
     def form(a: Array, b: Array, w: Array, s: Array) -> PairAverages:
-        root = jnp.sqrt(a) * jnp.sqrt(b)
-        collinear = jnp.exp(0.5 * (a + b) + s * root)
-        D = -collinear * jnp.expm1(-s * root * w)
-        F = jnp.exp(0.5 * (a + b) + s * root * (1 - w))
+        xp = library(a, b, w)
+        root = xp.sqrt(a) * xp.sqrt(b)
+        collinear = xp.exp(0.5 * (a + b) + s * root)
+        D = -collinear * xp.expm1(-s * root * w)
+        F = xp.exp(0.5 * (a + b) + s * root * (1 - w))
         return PairAverages(F, collinear, D, F)
 
     return form
@@ -180,8 +190,9 @@ def sign() -> PairForm:
     """σ = sign(z): F = 1 − 2θ/π. S is the almost-everywhere value 0: the delta of σ' is left out."""
 
     def form(a: Array, b: Array, w: Array, s: Array) -> PairAverages:
+        xp = library(a, b, w)
         drop = 2 * angle(w) / np.pi
-        return PairAverages(s * (1 - drop), s * jnp.ones_like(w), s * drop, jnp.zeros_like(w))
+        return PairAverages(s * (1 - drop), s * xp.ones_like(w), s * drop, xp.zeros_like(w))
 
     return form
 
@@ -190,10 +201,11 @@ def step() -> PairForm:
     """σ = 1 for z > 0, else 0: F = 1/2 − θ/2π. S is the almost-everywhere value 0: the delta of σ' is left out."""
 
     def form(a: Array, b: Array, w: Array, s: Array) -> PairAverages:
+        xp = library(a, b, w)
         turn = angle(w) / (2 * np.pi)
-        collinear = jnp.where(s > 0, 0.5, 0.0) * jnp.ones_like(w)
-        D = jnp.where(s > 0, turn, -turn)
-        return PairAverages(collinear - D, collinear, D, jnp.zeros_like(w))
+        collinear = xp.where(s > 0, 0.5, 0.0) * xp.ones_like(w)
+        D = xp.where(s > 0, turn, -turn)
+        return PairAverages(collinear - D, collinear, D, xp.zeros_like(w))
 
     return form
 
@@ -204,21 +216,23 @@ def polynomial(*coefficients: float) -> PairForm:
     degree = len(coefficients) - 1
 
     def hermite(K: Array, c: tuple[float, ...]) -> list[Array]:
+        xp = library(K)
         out = []
         for k in range(len(c)):
-            total = jnp.zeros_like(K)
+            total = xp.zeros_like(K)
             for p in range(k, len(c), 2):
                 m = (p - k) // 2
-                total = total + c[p] * _factorial(p) / (2.0**m * _factorial(m) * _factorial(k)) * jnp.sqrt(K) ** p
+                total = total + c[p] * _factorial(p) / (2.0**m * _factorial(m) * _factorial(k)) * xp.sqrt(K) ** p
             out.append(total * np.sqrt(_factorial(k)))
         return out
 
     slope = tuple(p * coefficients[p] for p in range(1, degree + 1)) or (0.0,)
 
     def form(a: Array, b: Array, w: Array, s: Array) -> PairAverages:
+        xp = library(a, b, w)
         rho, size = s * (1 - w), 1 - w
-        F = collinear = D = S = jnp.zeros_like(rho * a * b)
-        geometric = jnp.zeros_like(F)  # (1 − |ρ|^k)/w = 1 + |ρ| + … + |ρ|^{k−1}
+        F = collinear = D = S = xp.zeros_like(rho * a * b)
+        geometric = xp.zeros_like(F)  # (1 − |ρ|^k)/w = 1 + |ρ| + … + |ρ|^{k−1}
         for k, (ha, hb) in enumerate(zip(hermite(a, coefficients), hermite(b, coefficients), strict=True)):
             F, collinear = F + ha * hb * rho**k, collinear + ha * hb * s**k
             D = D + ha * hb * s**k * w * geometric

@@ -1,7 +1,8 @@
 r"""How a layer averages over pairs: one interface, whatever is known of the activation.
 
 A `PairMap` turns kernels a, b and correlation ρ = s(1 − w) into F = ⟨σσ⟩, D = F(|ρ| = 1) − F and S = ⟨σ'σ'⟩, for a tile
-of pairs at once, as a JAX program. What it needs for each layer and each sample is prepared before, outside JAX.
+of pairs at once, as a JAX program or, where there are few pairs, in NumPy. What it needs for each layer and each sample
+is prepared before.
 `pair_map` chooses between closed forms, piecewise polynomials, Chebyshev tables and, where none applies, plain
 quadrature.
 """
@@ -18,6 +19,7 @@ from numpy.polynomial import chebyshev
 
 from finitewidth.activations import Activation
 from finitewidth.gaussian.closed_forms import FORMS, PairAverages, PairForm, angle
+from finitewidth.gaussian.either_library import if_any, library
 from finitewidth.gaussian.piecewise import Pieces, is_piecewise_quadratic, piecewise_quadratic
 from finitewidth.gaussian.plane import direct_pairs
 from finitewidth.gaussian.polar import one_blas_thread
@@ -57,7 +59,7 @@ class PairMap(Protocol):
     def function(self) -> Callable[..., PairAverages]:
         """(constants, layer, first tile, second tile, w, s) → the averages of all pairs of two tiles at one layer.
 
-        A JAX program; the same object for the same activation, so that it is compiled once.
+        For arrays of JAX or of NumPy; the same object for the same activation, so that it is compiled once.
         """
 
     def layers(self) -> tuple[Any, Any]:
@@ -65,6 +67,17 @@ class PairMap(Protocol):
 
     def tile(self, index: int) -> Any:
         """Arrays with a leading layer axis, for the samples of one tile."""
+
+
+def layer_by_layer(averages: "PairMap", first: int, second: int) -> Callable[[int, np.ndarray, np.ndarray], Any]:
+    """(layer, w, s) → the averages of all pairs of two tiles, in NumPy: nothing is compiled."""
+    layers, constants = averages.layers()
+    prepared = layers, averages.tile(first), averages.tile(second)
+
+    def averages_of(layer: int, w: np.ndarray, s: np.ndarray) -> Any:
+        return averages.function(constants, *jax.tree.map(lambda array: array[layer], prepared), w, s)
+
+    return averages_of
 
 
 class ClosedFormMap:
@@ -201,11 +214,12 @@ def _table_averages(
         S = s * S
     else:
 
-        def with_negative(_: None) -> tuple[Array, Array, Array]:
+        def with_negative() -> tuple[Array, ...]:
             negative = _series(coefficients[1], collinear[1], first, second, v)
-            return jnp.where(s > 0, F1, negative[0]), jnp.where(s > 0, Q, negative[1]), jnp.where(s > 0, S, negative[2])
+            where = library(s).where
+            return tuple(where(s > 0, here, there) for here, there in zip((F1, Q, S), negative, strict=True))
 
-        F1, Q, S = jax.lax.cond(jnp.any(s < 0), with_negative, lambda _: (F1, Q, S), None)
+        F1, Q, S = if_any(s < 0, with_negative, lambda: (F1, Q, S))
     (_, _, root_m, root_Ks, root_s), (_, _, root_n, root_Kt, root_t) = first, second
     edge = F1 * root_m[:, None] * root_n
     D = w * Q * root_Ks[:, None] * root_Kt
@@ -243,7 +257,7 @@ def _needed(coefficients: np.ndarray, axis: int, floor: float = _NEGLIGIBLE) -> 
 
 def _coordinate(w: Array, angular: Array, bend: Array) -> Array:
     """`Coordinate.v`, chosen at run time."""
-    y = jax.lax.cond(angular, lambda w: 2 / np.pi * angle(w), lambda w: w, w)
+    (y,) = if_any(angular, lambda: (2 / np.pi * angle(w),), lambda: (w,))
     return 1.0 - 2.0 * (1.0 + bend) * (y / (y + bend))
 
 
@@ -260,6 +274,10 @@ def two_series(coefficients: Array, first: Any, second: Any, v: Array) -> tuple[
     `first`, `second` begin with what `TileBases.tile` returns; the number of terms in v is a multiple of 8.
     """
     (transfer_a, local_a, *_), (transfer_b, local_b, *_) = first, second
+    if library(v) is np:
+        of_pairs = (transfer_a @ local_a).T @ coefficients @ (transfer_b @ local_b)
+        Q, S = chebyshev.chebval(v, of_pairs.swapaxes(0, 1), tensor=False)
+        return Q, S
     # as plain products of matrices: an einsum of the three takes twice as long
     half = (coefficients.reshape(-1, len(transfer_b)) @ transfer_b).reshape(*coefficients.shape[:3], -1).swapaxes(2, 3)
     reduced = (half.reshape(-1, len(transfer_a)) @ transfer_a).reshape(*half.shape[:3], -1).transpose(1, 0, 3, 2)
@@ -396,8 +414,8 @@ class DirectMap:
         found = np.maximum(error.F / of_F, error.S / of_S), error.collinear / of_F, of_angle
         for kept, each in zip(self.errors, found, strict=True):
             kept[layer] = max(kept[layer], float(np.max(each)))
-        F, collinear, D, S = (jnp.asarray(f.reshape(w.shape)) for f in flat)
-        return PairAverages(F, collinear, D, S)
+        shaped: Any = (f.reshape(w.shape) for f in flat)
+        return PairAverages(*shaped)
 
 
 def has_closed_form(activation: Activation) -> bool:

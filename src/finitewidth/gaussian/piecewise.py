@@ -22,13 +22,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.scipy.special import erfc, ndtr
 
 from finitewidth.gaussian.closed_forms import PairAverages, PairForm, angle
+from finitewidth.gaussian.either_library import functions, if_any, library, summed
 
 _FAR = 40.0  # in standard deviations, where the Gaussian is below the smallest float64
 
@@ -92,13 +90,14 @@ def piecewise_quadratic(kinks: tuple[float, ...], coefficients: tuple[tuple[floa
     one = Pieces(kinks, tuple(tuple(c[:3]) for c in coefficients))
 
     def form(a: Array, b: Array, w: Array, s: Array) -> PairAverages:
+        xp = library(a, b, w, s)
         F, D, S = _same_sign(one, one, a, b, w)
 
-        def with_negative(_: None) -> tuple[Array, Array, Array]:
+        def with_negative() -> tuple[Array, ...]:
             f, d, slope = _same_sign(one, one.mirrored(), a, b, w)
-            return jnp.where(s > 0, F, f), jnp.where(s > 0, D, d), jnp.where(s > 0, S, -slope)
+            return xp.where(s > 0, F, f), xp.where(s > 0, D, d), xp.where(s > 0, S, -slope)
 
-        collinear, D, S = jax.lax.cond(jnp.any(s < 0), with_negative, lambda _: (F, D, S), None)
+        collinear, D, S = if_any(s < 0, with_negative, lambda: (F, D, S))
         return PairAverages(collinear - D, collinear, D, S)
 
     return form
@@ -106,46 +105,47 @@ def piecewise_quadratic(kinks: tuple[float, ...], coefficients: tuple[tuple[floa
 
 def _same_sign(one: Pieces, two: Pieces, a: Array, b: Array, w: Array) -> tuple[Array, Array, Array]:
     """⟨σ₁σ₂⟩ at ρ = 1, its drop D, and ⟨σ₁'σ₂'⟩, for ρ = 1 − w ≥ 0."""
-    root_a, root_b = jnp.sqrt(a), jnp.sqrt(b)
+    xp = library(a, b, w)
+    root_a, root_b = xp.sqrt(a), xp.sqrt(b)
     h, k = [x / root_a for x in one.kinks], [x / root_b for x in two.kinks]
     F0 = _collinear(one.table, two.table, h, k, root_a, root_b)
     S0 = _collinear(one.slopes, two.slopes, h, k, root_a, root_b)
     curved = bool(np.any(one.table[:, 2]))
-    C0 = _collinear(one.curvatures, two.curvatures, h, k, root_a, root_b) if curved else jnp.zeros_like(S0)
-    theta, root = angle(w) * jnp.ones_like(S0), root_a * root_b
-    w = w * jnp.ones_like(S0)
+    C0 = _collinear(one.curvatures, two.curvatures, h, k, root_a, root_b) if curved else xp.zeros_like(S0)
+    theta, root = angle(w) * xp.ones_like(S0), root_a * root_b
+    w = w * xp.ones_like(S0)
 
     def integrated(t: Array, dt: Array, density: Callable[[Array, Array, Array], Array]) -> Array:
-        below = 2 * jnp.sin(0.5 * (theta + t)) * jnp.sin(0.5 * (theta - t))  # cos t − cos θ
+        below = 2 * xp.sin(0.5 * (theta + t)) * xp.sin(0.5 * (theta - t))  # cos t − cos θ
         A0, A1, A2 = _densities(one, two, h, k, root_a, root_b, t, density)
         D = A0 - root * below * A1 + (0.5 * root * root * below * below * A2 if curved else 0.0)
         S = -A1 + (root * below * A2 if curved else 0.0)
-        return jnp.stack([(dt * D).sum(0), (dt * S).sum(0)])
+        return xp.stack([(dt * D).sum(0), (dt * S).sum(0)])
 
     def panel(index: int, sums: Array) -> Array:
-        t, dt = (theta * jnp.asarray(rule)[index][:, None, None] for rule in (_NODES, _WEIGHTS))
+        t, dt = (theta * xp.asarray(rule)[index][:, None, None] for rule in (_NODES, _WEIGHTS))
         return sums + integrated(t, dt, _density)
 
     inner = integrated(0.5 * _INNER * theta[None], _INNER * theta[None], _mean_density)
-    D, S = jax.lax.fori_loop(0, len(_NODES), panel, inner)
+    D, S = summed(len(_NODES), panel, inner)
     D = D + root * S0 * w - 0.5 * (root * w) ** 2 * C0
     return F0, D, S + S0 - root * w * C0
 
 
 def _collinear(p: np.ndarray, q: np.ndarray, h: list[Array], k: list[Array], root_a: Array, root_b: Array) -> Array:
     """E[P(√a x) Q(√b x)] of two piecewise polynomials of degree ≤ 2 with breakpoints h, k in x."""
-    shape = jnp.zeros(jnp.broadcast_shapes(root_a.shape, root_b.shape))
-    far = jnp.asarray(_FAR)
+    xp = library(root_a, root_b)
+    far = xp.asarray(_FAR)
     low_h, high_h = [-far, *h], [*h, far]
     low_k, high_k = [-far, *k], [*k, far]
-    total = shape
+    total = xp.zeros(xp.broadcast_shapes(root_a.shape, root_b.shape))
     for i, P in enumerate(p):
         for j, Q in enumerate(q):
             product = np.array([[P[m] * Q[n] for n in range(3)] for m in range(3)])
             if not product.any():
                 continue
-            low = jnp.clip(jnp.maximum(low_h[i], low_k[j]), -_FAR, _FAR)
-            high = jnp.maximum(low, jnp.clip(jnp.minimum(high_h[i], high_k[j]), -_FAR, _FAR))
+            low = xp.clip(xp.maximum(low_h[i], low_k[j]), -_FAR, _FAR)
+            high = xp.maximum(low, xp.clip(xp.minimum(high_h[i], high_k[j]), -_FAR, _FAR))
             moments = _truncated_moments(low, high)
             for m in range(3):
                 for n in range(3):
@@ -156,9 +156,10 @@ def _collinear(p: np.ndarray, q: np.ndarray, h: list[Array], k: list[Array], roo
 
 def _truncated_moments(low: Array, high: Array) -> list[Array]:
     """∫ x^m φ(x) dx over [low, high], m = 0 … 4."""
-    phi = [jnp.exp(-0.5 * x * x) / np.sqrt(2 * np.pi) for x in (low, high)]
+    xp, ndtr = library(low, high), functions(low, high).ndtr
+    phi = [xp.exp(-0.5 * x * x) / np.sqrt(2 * np.pi) for x in (low, high)]
     # on the side where the tail is small, so that a far interval keeps its relative accuracy
-    mass = jnp.where(low > 0, ndtr(-low) - ndtr(-high), ndtr(high) - ndtr(low))
+    mass = xp.where(low > 0, ndtr(-low) - ndtr(-high), ndtr(high) - ndtr(low))
     moments = [mass, phi[0] - phi[1]]
     for m in range(2, 5):
         moments.append((m - 1) * moments[m - 2] + low ** (m - 1) * phi[0] - high ** (m - 1) * phi[1])
@@ -167,14 +168,16 @@ def _truncated_moments(low: Array, high: Array) -> list[Array]:
 
 def _density(h: Array, k: Array, t: Array) -> Array:
     """e_mn(t)."""
-    return jnp.exp(-0.5 * ((h - k) / jnp.maximum(jnp.sin(t), 1e-150)) ** 2 - h * k / (1 + jnp.cos(t)))
+    xp = library(h, k, t)
+    return xp.exp(-0.5 * ((h - k) / xp.maximum(xp.sin(t), 1e-150)) ** 2 - h * k / (1 + xp.cos(t)))
 
 
 def _mean_density(h: Array, k: Array, middle: Array) -> Array:
     """The average of e_mn over [0, T], T = 2 middle ≪ 1: ∫₀ᵀ e^{−δ²/2t²} dt/T = e^{−d²} − √π d erfc d, d = δ/√2T."""
-    d = jnp.minimum(jnp.abs(h - k) / jnp.maximum(np.sqrt(8) * middle, 1e-150), 30.0)
-    mean = jnp.exp(-0.5 * jnp.maximum(h * k, -100.0)) * (jnp.exp(-d * d) - np.sqrt(np.pi) * d * erfc(d))
-    return jnp.where(d < 30.0, mean, 0.0)  # far kinks of opposite sign: 0 · ∞
+    xp, erfc = library(h, k, middle), functions(h, k, middle).erfc
+    d = xp.minimum(xp.abs(h - k) / xp.maximum(np.sqrt(8) * middle, 1e-150), 30.0)
+    mean = xp.exp(-0.5 * xp.maximum(h * k, -100.0)) * (xp.exp(-d * d) - np.sqrt(np.pi) * d * erfc(d))
+    return xp.where(d < 30.0, mean, 0.0)  # far kinks of opposite sign: 0 · ∞
 
 
 def _densities(
@@ -188,9 +191,10 @@ def _densities(
     density: Callable[[Array, Array, Array], Array],
 ) -> tuple[Array, Array, Array]:
     """A₀ + X₀, A₁ + X₁ and A₂ at angles t, given e_mn there."""
-    sin, cos = jnp.sin(t), jnp.cos(t)
+    xp = library(root_a, root_b, t)
+    sin, cos = xp.sin(t), xp.cos(t)
     J, I = one.jumps, two.jumps
-    A = [jnp.zeros_like(t) for _ in range(3)]
+    A = [xp.zeros_like(t) for _ in range(3)]
     for m in range(len(h)):
         for n in range(len(k)):
             weights = J[:, m] * I[:, n] / (2 * np.pi)
@@ -203,7 +207,7 @@ def _densities(
     for p, q, jumps, from_h, to_k, other in ((one, two, J, h, k, root_b), (two, one, I, k, h, root_a)):
         del p
         for m, x in enumerate(from_h):
-            here = other * jnp.exp(-0.5 * x * x) / np.sqrt(2 * np.pi) * sin
+            here = other * xp.exp(-0.5 * x * x) / np.sqrt(2 * np.pi) * sin
             if jumps[0, m]:
                 A[0] = A[0] + jumps[0, m] * here * _conditional(
                     q.table[:, 1], 2 * q.table[:, 2], to_k, x, other, sin, cos
@@ -219,13 +223,14 @@ def _conditional(
     level: np.ndarray, slope: np.ndarray, breaks: list[Array], x: Array, root: Array, sin: Array, cos: Array
 ) -> Array:
     """E[g(z₂) | z₁] for g = level + slope·z on each piece, z₂ = root (x cos t + y sin t) with y standard normal."""
+    xp, ndtr = library(x, root, sin), functions(x, root, sin).ndtr
     mean = root * x * cos
     total = level[0] + slope[0] * mean
     for n, edge in enumerate(breaks):
-        y = jnp.clip((edge - x * cos) / jnp.maximum(sin, 1e-150), -_FAR, _FAR)
+        y = xp.clip((edge - x * cos) / xp.maximum(sin, 1e-150), -_FAR, _FAR)
         above = ndtr(-y)
         dl, ds = level[n + 1] - level[n], slope[n + 1] - slope[n]
         total = total + (dl + ds * mean) * above
         if ds:
-            total = total + ds * root * sin * jnp.exp(-0.5 * y * y) / np.sqrt(2 * np.pi)
+            total = total + ds * root * sin * xp.exp(-0.5 * y * y) / np.sqrt(2 * np.pi)
     return total
