@@ -127,7 +127,7 @@ def contributions(net, moving, count):
 
 
 @pytest.mark.parametrize("name", FACTS)
-@pytest.mark.parametrize(("moving", "count"), [(READ, READ), (READ, 2), (3, 3)])
+@pytest.mark.parametrize(("moving", "count"), [(READ, READ), pytest.param(READ, 2, marks=pytest.mark.slow), (3, 3)])
 def test_contribution_of_a_network_is_that_of_the_facts(name, moving, count, dense):
     expected = from_facts(name, dense, count)
     np.testing.assert_allclose(
@@ -167,6 +167,7 @@ def test_networks_are_drawn_with_their_variances_and_run_as_defined():
     assert [float(rate.W) for rate in learning_rates(NET, one)] == [0.5 / 2, 1.1 / 3, 0.8 / 2]
 
 
+@pytest.mark.slow
 def test_kinked_activations_have_their_almost_everywhere_derivatives():
     # ReLU: between kinks z is linear in each layer's weights, so that only derivatives by different layers are not zero
     net = fw.MLP("relu", depth=3, width=5, C_W=2.0, C_b=0.1)

@@ -150,6 +150,7 @@ def test_training_is_a_part_of_ensembles(tmp_path):
         fw.ensemble(NET, TEST, **{**options, "observables": ["V"]})
 
 
+@pytest.mark.slow
 def test_named_observables_are_what_measure_trained_measures():
     net = fw.MLP("tanh", depth=2, width=8, n_out=2, C_b=0.2, C_W=1.5, lambda_b=0.5, lambda_W=0.7)
     y = [[0.6, 0.1], [-0.4, 0.3]]

@@ -56,7 +56,7 @@ def test_joint_draws_step_by_step(kernels):
     error = np.sqrt(squares / len(off) + float(p.error["variance"].max()) ** 2)
     assert np.abs((p.covariance - products) / error).max() < FALSE_ALARM
     np.testing.assert_allclose(np.einsum("aiai->ai", p.covariance), p.std**2, rtol=1e-12)
-    assert abs(products[0, 0, 1, 1]) > 10 * error[0, 0, 1, 1]  # outputs of one network are correlated
+    assert abs(products[0, 0, 1, 1]) > FALSE_ALARM * error[0, 0, 1, 1]  # outputs of one network are correlated
 
 
 def test_probabilities_that_can_be_met_are_met_at_the_end(kernels):

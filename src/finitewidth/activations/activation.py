@@ -21,6 +21,9 @@ from finitewidth.precision import float64
 
 Parity = Literal["odd", "even", "none"]
 
+_BLOCKS = ((2**10, 2**10), (2**13, 2**16))  # numbers evaluated at once, and how many in all
+_LARGE_BLOCK = 2**16
+
 
 @dataclass(frozen=True, eq=False)
 class Activation:
@@ -94,14 +97,15 @@ class Activation:
     def evaluate(self, z: np.ndarray, orders: tuple[int, ...] = (0,)) -> np.ndarray:
         """σ⁽ᵏ⁾(z) for each k in `orders`, in float64: shape (len(orders), *z.shape). No JAX array comes in or goes out.
 
-        Arguments are padded to a power of two, so that few shapes are ever compiled.
+        Arguments are taken in blocks, the last one padded, so that few shapes are ever compiled.
         """
-        z = np.asarray(z, dtype=np.float64)
-        size = max(1024, 1 << max(0, z.size - 1).bit_length())
-        flat = np.zeros(size)
+        z, function = np.asarray(z, dtype=np.float64), self._jitted(tuple(orders))
+        block = next((size for size, most in _BLOCKS if z.size <= most), _LARGE_BLOCK)
+        flat = np.zeros(block * max(1, math.ceil(z.size / block)))
         flat[: z.size] = z.ravel()
         with float64():
-            values = np.asarray(self._jitted(tuple(orders))(flat))
+            parts = [function(part) for part in flat.reshape(-1, block)]  # dispatched all, then waited for
+        values = np.concatenate([np.asarray(part) for part in parts], axis=1) if parts[1:] else np.asarray(parts[0])
         return values[:, : z.size].reshape(len(orders), *z.shape)
 
     @cached_property
