@@ -53,7 +53,7 @@ def test_thirty_digits(problem: Pairs) -> None:
     assert compared >= len(a) - 3
 
 
-@pytest.mark.parametrize("s", [1.0, pytest.param(-1.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("s", [1.0, -1.0])
 def test_nearly_equal_kernels(s: float) -> None:
     """The density of (z₁, z₂) at one kink then switches on at a tiny angle, whatever θ is."""
     activation = fw.activations.named("hardtanh")
@@ -64,9 +64,7 @@ def test_nearly_equal_kernels(s: float) -> None:
         assert np.all(np.abs(getattr(found, what) - getattr(plane, what)) <= 2e-13 + getattr(error, what))
 
 
-@pytest.mark.parametrize(
-    "name", ["hardswish", *(pytest.param(name, marks=pytest.mark.slow) for name in ("hardtanh", "relu6", "softshrink"))]
-)
+@pytest.mark.parametrize("name", ["hardswish", "hardtanh", "relu6", "softshrink"])
 @pytest.mark.parametrize("s", [1.0, -1.0])
 def test_distance_from_the_collinear_pair(name: str, s: float) -> None:
     """D of near neighbours, to relative accuracy, against the plane: it sums squares of small differences."""

@@ -1,6 +1,7 @@
 """Summing what networks contribute, a chunk at a time, in memory that does not grow with their number."""
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 import jax
@@ -30,8 +31,8 @@ def accumulated(experiment: Experiment, chunk: Chunk, stopped: Callable[[], bool
         Stopped: soon after `stopped()` is true.
     """
     together, cells = experiment.together, np.arange(chunk.cells)
-    totals: dict[str, Any] = {}
-    excluded: Any = np.zeros(chunk.cells)
+    shapes: Shapes = {}
+    totals, excluded = np.zeros((chunk.cells, 0)), np.zeros(chunk.cells)
     with float64():
         for start in range(chunk.first, chunk.last, together):
             if stopped():
@@ -40,11 +41,12 @@ def accumulated(experiment: Experiment, chunk: Chunk, stopped: Callable[[], bool
             mine = (numbers - chunk.first) // chunk.size
             weights = ((mine == cells[:, None]) & (numbers < chunk.last)).astype(np.float64)
             values = dict(experiment.contributions(np.minimum(numbers, chunk.last - 1)))
-            if not totals:
-                totals = {name: np.zeros((chunk.cells, *np.shape(each)[1:])) for name, each in values.items()}
-            same_shapes({name: each.shape[1:] for name, each in totals.items()}, _shapes(values, together))
-            totals, excluded = _added(totals, excluded, weights, values)
-        sums = {name: np.asarray(each) for name, each in totals.items()}
+            if not shapes:
+                shapes = _shapes(values, together)
+                totals = np.zeros((chunk.cells, sum(map(prod, shapes.values()))))
+            same_shapes(shapes, _shapes(values, together))
+            totals, excluded = _added(totals, excluded, weights, [values[name] for name in shapes])
+        sums = _named(np.asarray(totals), shapes)
         left_out = np.rint(np.asarray(excluded)).astype(int)
     networks = np.minimum(chunk.size, chunk.count - cells * chunk.size)
     return [
@@ -67,20 +69,22 @@ def same_shapes(before: Shapes, now: Shapes) -> None:
 
 
 @compiled
-def _added(
-    totals: dict[str, jax.Array], excluded: jax.Array, weights: jax.Array, values: dict[str, jax.Array]
-) -> tuple[dict[str, jax.Array], jax.Array]:
-    """The sums with these networks in them; weights: (cells, networks), 1 where a network is in a cell."""
-    finite = jnp.ones(weights.shape[1], dtype=bool)
-    for each in values.values():
-        finite &= jnp.isfinite(each).reshape(each.shape[0], -1).all(1)
+def _added(totals: Any, excluded: Any, weights: jax.Array, values: list[jax.Array]) -> tuple[Any, Any]:
+    """The sums with these networks in them, all contributions side by side: one product, which is soon compiled.
 
-    def add(total: jax.Array, each: jax.Array) -> jax.Array:
-        # not 0 × what is not finite: that is not a number either
-        clean = jnp.where(finite.reshape(-1, *(1,) * (each.ndim - 1)), each, 0.0)
-        return total + jnp.tensordot(weights, clean.astype(total.dtype), 1)
+    totals: (cells, numbers). excluded: (cells,). weights: (cells, networks), 1 where a network is in a cell.
+    """
+    all_of_them = jnp.concatenate([each.reshape(len(each), -1).astype(totals.dtype) for each in values], axis=1)
+    finite = jnp.isfinite(all_of_them).all(1)
+    # not 0 × what is not finite: that is not a number either
+    return totals + weights @ jnp.where(finite[:, None], all_of_them, 0.0), excluded + weights @ ~finite
 
-    return {name: add(totals[name], each) for name, each in values.items()}, excluded + weights @ ~finite
+
+def _named(totals: np.ndarray, shapes: Shapes) -> dict[str, np.ndarray]:
+    """The sums of every contribution, (cells, …), by name."""
+    ends = np.cumsum([prod(shape) for shape in shapes.values()])[:-1]
+    parts = np.split(totals, ends, axis=1)
+    return {name: part.reshape(-1, *shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
 def _shapes(values: Arrays, together: int) -> Shapes:
