@@ -233,6 +233,11 @@ def tile_size(n: int) -> int:
 def each_tile(work: Callable[[int, int], None], tiles: int, progress: Callable[[int, int], None] | None) -> None:
     """`work(i, j)` for all i ≤ j on all cores. Stops cleanly when interrupted."""
     pairs = [(i, j) for i in range(tiles) for j in range(i, tiles)]
+    if tiles == 1:  # nothing to share out
+        work(0, 0)
+        if progress is not None:
+            progress(1, 1)
+        return
 
     def in_double_precision(i: int, j: int) -> None:
         with float64():
