@@ -4,6 +4,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from finitewidth.frontends.torch.drawing import Distribution
 from finitewidth.frontends.torch.model import Given
 from finitewidth.frontends.torch.plan import critical_plan
 
@@ -15,6 +16,8 @@ def critical_init_(
     example_input: Any = None,
     *,
     activation: Given = None,
+    distribution: Distribution = "normal",
+    output_std: float | None = None,
     generator: torch.Generator | None = None,
     verbose: bool = True,
 ) -> Model:
@@ -32,6 +35,10 @@ def critical_init_(
             ones, which have mean square 1.
         activation: for activations that cannot be read: an `Activation` or the name of one by module path, or one for
             all of them.
+        distribution: of weights, "normal" or "orthogonal" (`torch.nn.init.orthogonal_`), in either case of variance
+            C_W/fan_in. Orthogonal ones fluctuate less at finite width; PDLT's tensors of order 1/n are for normal ones.
+        output_std: the root mean square that the model's outputs shall have; the last layer's C_b and C_W are then
+            multiplied by what that takes. None: what criticality gives, √K.
         generator: for reproducible draws; None: PyTorch's global one.
         verbose: print the report. `critical_plan` returns it without changing anything.
 
@@ -51,7 +58,8 @@ def critical_init_(
     2.weight   0.08839  1                  after tanh: critical, K*=0
     2.bias     0        0          0.3943
     """
-    plan = critical_plan(model, example_input, activation=activation)
+    options: Any = {"activation": activation, "distribution": distribution, "output_std": output_std}
+    plan = critical_plan(model, example_input, **options)
     plan.draw_(generator)
     if verbose:
         print(plan)

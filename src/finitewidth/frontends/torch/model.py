@@ -39,7 +39,8 @@ class Layer:
 
     path: of the module that owns the weight, "" for the model itself. kind: "linear", "conv1d", "conv2d" or "conv3d".
     weight, bias: the parameters. weight_names, bias_names: all names the model has for them; two or more: tied.
-    fan_in: the numbers that each neuron sums, those of its group and kernel. calls: each use of it, in order.
+    fan_in: the numbers that each neuron sums, those of its group and kernel. groups: of a convolution. calls: each use
+    of it, in order.
     """
 
     path: str
@@ -48,6 +49,7 @@ class Layer:
     bias: torch.nn.Parameter | None
     weight_names: tuple[str, ...]
     bias_names: tuple[str, ...]
+    groups: int = 1
     calls: list["Call"] = field(default_factory=list)
 
     @property
@@ -173,7 +175,7 @@ def _read(model: torch.nn.Module, example_input: Any, given: dict[str, Activatio
         layer, source = layers.get(id(named["weight"])), recorder.get(named["input"])
         if layer is None or source is None:
             return None
-        layer.kind = kind
+        layer.kind, layer.groups = kind, int(named.get("groups", 1))
         call = Call(layer, len(calls), source, *_sizes(func, named, measure=isinstance(source, Data)))
         layer.calls.append(call)
         calls.append(call)

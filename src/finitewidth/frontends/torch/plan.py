@@ -6,11 +6,12 @@ Layer by layer in the order in which they run, K being the mean square of preact
     behind an activation σ            C_W and C_b of σ's critical point
     behind a layer or an addition     C_W = 1, C_b = 0; or K/(what comes in), where the activation that follows has a K
 
-Of a layer at the end of a residual branch both are multiplied by its share (`residual`).
+Of a layer at the end of a residual branch both are multiplied by its share (`residual`); of the layer that gives the
+model's outputs, by what brings these to the size asked for (`output_std`).
 """
 
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import inf, sqrt
 from typing import Any
 
 import torch
@@ -18,7 +19,9 @@ import torch
 from finitewidth.activations import Activation
 from finitewidth.criticality import CriticalChoice, critical_choice, susceptibility
 from finitewidth.errors import InputError
+from finitewidth.frontends.torch.drawing import Distribution, checked_distribution, draw_weight_
 from finitewidth.frontends.torch.model import Call, Given, Layer, Reading, activation_before, read_model
+from finitewidth.frontends.torch.outputs import output_calls
 from finitewidth.frontends.torch.residual import Share, branch_shares, sizes
 from finitewidth.frontends.torch.signals import (
     Data,
@@ -57,18 +60,23 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """`drawn`: the layers to initialise. `left`: by parameter name, why it stays. `remarks`: on the whole model."""
+    """`drawn`: the layers to initialise. `left`: by parameter name, why it stays. `remarks`: on the whole model.
+
+    distribution: of weights, "normal" or "orthogonal"; biases are Gaussian.
+    """
 
     reading: Reading
     drawn: list[LayerPlan]
     left: dict[str, str]
     remarks: list[str]
+    distribution: Distribution = "normal"
 
     def draw_(self, generator: torch.Generator | None = None) -> None:
-        """Draw the layers' weights and biases from Gaussians, in place."""
+        """Draw the layers' weights and biases, in place."""
+        options: Any = {"distribution": self.distribution, "generator": generator}
         with torch.no_grad():
             for plan in self.drawn:
-                plan.layer.weight.normal_(0.0, plan.weight_std, generator=generator)
+                draw_weight_(plan.layer.weight, plan.C_W, groups=plan.layer.groups, **options)
                 if plan.layer.bias is not None and plan.layer.bias.requires_grad:
                     if plan.C_b > 0:
                         plan.layer.bias.normal_(0.0, plan.bias_std, generator=generator)
@@ -89,11 +97,23 @@ class Plan:
         return "\n".join([*lines, *self.remarks])
 
 
-def critical_plan(model: torch.nn.Module, example_input: Any = None, *, activation: Given = None) -> Plan:
+def critical_plan(
+    model: torch.nn.Module,
+    example_input: Any = None,
+    *,
+    activation: Given = None,
+    distribution: Distribution = "normal",
+    output_std: float | None = None,
+) -> Plan:
     """What `critical_init_` would do to every parameter of `model`, and what it would leave alone and why.
 
     Arguments, errors: as for `critical_init_`. Nothing is changed. `print` shows the plan as a table.
     """
+    checked_distribution(distribution)
+    if output_std is not None and (
+        isinstance(output_std, bool) or not isinstance(output_std, (int, float)) or not 0 < output_std < inf
+    ):
+        raise InputError(f"`output_std` must be a finite number > 0, or None, but got {output_std!r}")
     reading = read_model(model, example_input, activation=activation)
     if not reading.layers:
         raise InputError("`model` runs no Linear or Conv1d/2d/3d layer on its input: there is nothing to initialise")
@@ -103,14 +123,15 @@ def critical_plan(model: torch.nn.Module, example_input: Any = None, *, activati
             f"`model`: the activation {unknown.operation!r} in {at} cannot be read; name it, as in "
             f"activation={{{unknown.path!r}: 'gelu'}} or with a finitewidth.Activation"
         )
-    return _Planner(reading).plan()
+    return _Planner(reading, distribution, output_std).plan()
 
 
 class _Planner:
     """Walks through the calls of a reading, keeping K of every signal."""
 
-    def __init__(self, reading: Reading) -> None:
-        self.reading = reading
+    def __init__(self, reading: Reading, distribution: Distribution, output_std: float | None) -> None:
+        self.reading, self.distribution, self.output_std = reading, distribution, output_std
+        self.outputs = set() if output_std is None else {call.number for call in output_calls(reading)}
         self.shares, self.remarks = branch_shares(reading)
         self.K: dict[int, float | None] = {}  # by number of the call
         self.plans: dict[int, list[LayerPlan]] = {}
@@ -125,6 +146,9 @@ class _Planner:
             size = call.mean_square if call.mean_square is not None else self.size(call.source)
             if reason is None and size is None:
                 reason = f"its input comes from {_unknown(call.source)}, which the theory does not cover; see tune_"
+            if reason is not None and call.number in self.outputs:
+                name = call.layer.weight_names[0]
+                raise InputError(f"`output_std` cannot be had: the output layer's {name!r} is left alone ({reason})")
             if reason is not None:
                 self.left[call.layer.weight_names[0]] = reason
                 self.K[call.number] = None if size is None else _actual_K(call.layer, size)
@@ -135,7 +159,7 @@ class _Planner:
             self.plans.setdefault(id(call.layer), []).append(plan)
         drawn = [_one_plan(self.plans[id(layer)]) for layer in self.reading.layers if id(layer) in self.plans]
         self._name_the_rest(drawn)
-        return Plan(self.reading, drawn, self.left, [*self.remarks, *_remarks(self.reading)])
+        return Plan(self.reading, drawn, self.left, [*self.remarks, *_remarks(self.reading)], self.distribution)
 
     def _layer(self, call: Call, size: float) -> LayerPlan:
         activation, _ = activation_before(call.source)
@@ -161,7 +185,10 @@ class _Planner:
         share = self.shares.get(call.number, Share(1.0, ""))
         if share.note:
             C_b, C_W, K, note = C_b * share.factor, C_W * share.factor, K * share.factor, f"{note}; {share.note}"
-        return LayerPlan(call.layer, C_b, C_W, K, note)
+        plan = LayerPlan(call.layer, C_b, C_W, K, note)
+        if call.number in self.outputs and self.output_std is not None:
+            plan = _scaled(plan, self.output_std**2)
+        return plan
 
     def _behind_no_activation(self, call: Call, size: float) -> tuple[float, float, float, str]:
         aim, after = self._aim(call)
@@ -244,6 +271,12 @@ class _Planner:
                 self.left[name] = "not used as a layer in the forward pass"
             else:
                 self.left[name] = f"of a {kind}, not the weight of a linear or convolutional layer"
+
+
+def _scaled(plan: LayerPlan, K: float) -> LayerPlan:
+    factor = K / plan.K
+    note = f"{plan.note}; variances × {factor:.4g} for outputs of size {sqrt(K):.4g}"
+    return replace(plan, C_b=plan.C_b * factor, C_W=plan.C_W * factor, K=K, note=note)
 
 
 def mean_square_after(activation: Activation, K: float) -> float:
