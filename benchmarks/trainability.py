@@ -8,10 +8,14 @@ SGD and Adam, five learning rates each (a factor of about 3 apart), three seeds.
 training is done in JAX, all rates and seeds of a row at once. A run has trained if it classifies more than half of the
 test digits.
 
-    default     nn.Linear as it comes                      lsuv    orthogonal, each layer's output scaled to variance 1
-    xavier      xavier_normal_, biases 0                           on a batch (Mishkin, Matas 2016), biases 0
-    kaiming     kaiming_normal_ with the documented gain   ours    fw.torch.critical_init_
-                (ReLU's where none is), biases 0           scaled  ours with fw.torch.param_groups
+    default     nn.Linear as it comes
+    xavier      xavier_normal_, biases 0
+    kaiming     kaiming_normal_ with the documented gain (ReLU's where none is), biases 0
+    lsuv        orthogonal, each layer's output scaled to variance 1 on a batch (Mishkin, Matas 2016), biases 0
+    ours        fw.torch.critical_init_
+    orthogonal  fw.torch.critical_init_(distribution="orthogonal", output_std=1)
+    scaled      ours with fw.torch.param_groups
+    both        orthogonal with fw.torch.param_groups
 """
 
 import argparse
@@ -39,13 +43,19 @@ ACTIVATIONS = {
     "sin": (lambda: fw.torch.from_spec(fw.MLP("sin", depth=2, n_in=1))[1], jnp.sin),
     "softplus": (torch.nn.Softplus, jax.nn.softplus),
 }
-SCHEMES = ("default", "xavier", "kaiming", "lsuv", "ours", "scaled")
+SCHEMES = ("default", "xavier", "kaiming", "lsuv", "ours", "orthogonal", "scaled", "both")
+OPTIONS = {
+    "ours": {},
+    "scaled": {},
+    "orthogonal": {"distribution": "orthogonal", "output_std": 1.0},
+    "both": {"distribution": "orthogonal", "output_std": 1.0},
+}
 DEPTHS, WIDTH, BATCH = (10, 30, 100), 128, 64
 # plain rates, and rates of param_groups, in which a step changes outputs by order lr
 RATES = {
     ("sgd", False): (3e-3, 1e-2, 3e-2, 1e-1, 3e-1),
     ("adam", False): (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
-    ("sgd", True): (1.0, 3.0, 10.0, 30.0, 100.0),
+    ("sgd", True): (3.0, 10.0, 30.0, 100.0, 300.0),
     ("adam", True): (0.3, 1.0, 3.0, 10.0, 30.0),
 }
 DOCUMENTED_GAIN = {"relu": "relu", "tanh": "tanh", "elu": "relu"}
@@ -67,8 +77,8 @@ def drawn(activation, depth, scheme, seed, x):
     ]
     model = torch.nn.Sequential(*modules[:-1])
     layers = [m for m in model if isinstance(m, torch.nn.Linear)]
-    if scheme in ("ours", "scaled"):
-        return fw.torch.critical_init_(model, torch.tensor(x[:256]), verbose=False)
+    if scheme in OPTIONS:
+        return fw.torch.critical_init_(model, torch.tensor(x[:256]), verbose=False, **OPTIONS[scheme])
     for layer in layers if scheme != "default" else ():
         torch.nn.init.zeros_(layer.bias)
         if scheme == "xavier":
@@ -106,13 +116,23 @@ def parameters(model):
     return {"first": layers[0], "hidden": stacked(layers[1:-1]), "last": layers[-1]}
 
 
-def rate_factors(model, optimizer):
+def rate_factors(model, optimizer, x):
     """What param_groups multiplies `lr` by, in the layout of `parameters`."""
     kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer]
-    by_name = {g["name"]: np.float32(g["lr"]) for g in fw.torch.param_groups(model, lr=1.0, optimizer=kind)}
+    groups = fw.torch.param_groups(model, lr=1.0, optimizer=kind, example_input=torch.tensor(x[:256]))
+    by_name = {g["name"]: np.float32(g["lr"]) for g in groups}
     numbers = [i for i, m in enumerate(model) if isinstance(m, torch.nn.Linear)]
     pairs = [(by_name[f"{i}.weight"].reshape(1, 1), by_name[f"{i}.bias"].reshape(1)) for i in numbers]
     return {"first": pairs[0], "hidden": stacked(pairs[1:-1]), "last": pairs[-1]}
+
+
+def ones_for(params):
+    """Plain rates, in the shapes of `rate_factors` of several runs: all schemes then share one compiled program."""
+
+    def of(weight, bias):
+        return np.ones((*weight.shape[:-2], 1, 1), np.float32), np.ones((*bias.shape[:-1], 1), np.float32)
+
+    return {place: of(*layer) for place, layer in params.items()}
 
 
 @partial(jax.jit, static_argnames=("activation", "optimizer", "steps"))
@@ -129,7 +149,7 @@ def trained(params, factors, rates, keys, data, test, *, activation, optimizer, 
     def loss(p, x, y):
         return optax.softmax_cross_entropy_with_integer_labels(logits(p, x), y).mean()
 
-    def run(p, key, rate):
+    def run(p, factors, key, rate):
         def step(carry, key):
             p, state = carry
             rows = jax.random.randint(key, (BATCH,), 0, len(data[0]))
@@ -139,17 +159,16 @@ def trained(params, factors, rates, keys, data, test, *, activation, optimizer, 
         (p, _), _ = jax.lax.scan(step, (p, rule.init(p)), jax.random.split(key, steps))
         return (jnp.argmax(logits(p, test[0]), axis=1) == test[1]).mean(), jnp.isfinite(loss(p, *test))
 
-    by_rate = jax.vmap(run, in_axes=(None, None, 0))
-    return jax.vmap(by_rate, in_axes=(0, 0, None))(params, keys, rates)
+    by_rate = jax.vmap(run, in_axes=(None, None, None, 0))
+    return jax.vmap(by_rate, in_axes=(0, 0, 0, None))(params, factors, keys, rates)
 
 
 def row(activation, depth, optimizer, scheme, seeds, steps):
     data, test = digits()
     models = [drawn(activation, depth, scheme, seed, data[0]) for seed in range(seeds)]
     params = stacked([parameters(m) for m in models])
-    is_scaled = scheme == "scaled"
-    ones = jax.tree.map(lambda leaf: np.ones((1,) * (leaf.ndim - 1), np.float32), params)
-    factors = rate_factors(models[0], optimizer) if is_scaled else ones
+    is_scaled = scheme in ("scaled", "both")
+    factors = stacked([rate_factors(m, optimizer, data[0]) for m in models]) if is_scaled else ones_for(params)
     rates = RATES[optimizer, is_scaled]
     keys = jax.random.split(jax.random.key(0), seeds)
     before = time.process_time(), time.perf_counter()
@@ -212,17 +231,17 @@ def table(store):
             cells.append("" if a is None else _cell(a))
         print(f"| {at[0]} | {at[1]} | {at[2]} | " + " | ".join(cells) + " |")
     print("\nOne learning rate, the best at depth 10, at other depths: test accuracy in %\n")
-    print("| activation | optimizer | rates | depth 10 | depth 30 | depth 100 |\n|---|---|---|---|---|---|")
+    print("| activation | optimizer | scheme | depth 10 | depth 30 | depth 100 |\n|---|---|---|---|---|---|")
     for activation, optimizer in sorted({(r["activation"], r["optimizer"]) for r in rows}):
-        for scheme in ("ours", "scaled"):
+        for scheme in ("ours", "scaled", "orthogonal", "both"):
             at_10 = found.get((activation, optimizer, 10, scheme))
             if at_10 is None:
                 continue
             best = int(at_10.mean(axis=0).argmax())
             cells = [found.get((activation, optimizer, depth, scheme)) for depth in DEPTHS]
-            shown = ["" if a is None else f"{100 * a[:, best].mean():.0f}" for a in cells]
-            label = "param_groups" if scheme == "scaled" else "plain"
-            print(f"| {activation} | {optimizer} | {label} | " + " | ".join(shown) + " |")
+            shown = ["" if a is None else f"{100 * a[:, best].mean():.1f}" for a in cells]
+            if any(shown[1:]):
+                print(f"| {activation} | {optimizer} | {scheme} | " + " | ".join(shown) + " |")
 
 
 def main():

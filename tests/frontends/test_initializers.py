@@ -26,6 +26,20 @@ def test_dtype_and_convolution():
     assert np.isclose(360 * np.var(np.asarray(kernel, dtype=float)), 2.0, rtol=4.5 * (2 / kernel.size) ** 0.5)
 
 
+@pytest.mark.parametrize(("shape", "axes"), [((30, 90), {}), ((90, 30), {}), ((3, 3, 4, 50), {}), ((3, 3, 8, 6), {}),
+                                            ((40, 12), {"in_axis": 1, "out_axis": 0})])  # fmt: skip
+def test_orthogonal_weights_have_the_variance(shape, axes):
+    init = fw.initializers.critical("gelu", distribution="orthogonal", **axes)
+    kernel = np.asarray(init(KEY, shape, jnp.float32), dtype=float)
+    matrix = kernel.T if axes else kernel.reshape(-1, shape[-1])  # (fan-in, fan-out)
+    gram = matrix.T @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ matrix.T
+    # preactivations of variance C_W|s|²/fan-in: E W Wᵀ = C_W/fan-in 1, of rank fan-out
+    scale = init.C_W * max(matrix.shape) / matrix.shape[0]
+    np.testing.assert_allclose(gram, scale * np.eye(len(gram)), atol=1e-5 * scale)
+    assert np.isclose(np.square(matrix).mean() * matrix.shape[0], init.C_W, rtol=1e-5)
+    assert init(KEY, shape, jnp.bfloat16).dtype == jnp.bfloat16
+
+
 def test_first_layer_brings_the_data_to_the_fixed_point():
     init = fw.initializers.critical("gelu", mean_square=0.3)
     assert np.isclose(init.C_b + init.C_W * 0.3, fw.critical("gelu").K_star)
@@ -117,5 +131,9 @@ def test_bad_input():
         fw.initializers.critical("relu", mean_square=0.0)
     with pytest.raises(fw.InputError, match=r"wrap a function as fw\.Activation"):
         fw.initializers.critical(jnp.tanh)
+    with pytest.raises(fw.InputError, match="`distribution` must be 'normal' or 'orthogonal', but got 'uniform'"):
+        fw.initializers.critical("relu", distribution="uniform")
+    with pytest.raises(fw.InputError, match=r"`out_axis` must be one number .* but got \(-2, -1\)"):
+        fw.initializers.critical("relu", distribution="orthogonal", in_axis=-3, out_axis=(-2, -1))
     with pytest.raises(fw.InputError, match="must be a known name"):
         fw.initializers.critical("gelou")

@@ -1,14 +1,14 @@
 """Weights of a given variance: Gaussian, or orthogonal.
 
-Orthogonal: W of shape (m, n) = (fan_out, fan_in) is √c Q, with Q uniform among the matrices whose columns (m ≥ n) or rows
-(m ≤ n) are orthonormal. The squares of Q's entries sum to min(m, n), so that E Q_ij² = 1/max(m, n), and E Q_ij Q_ik = 0
-for j ≠ k; the preactivations' variance is therefore what C_W says, E z_i² = (C_W/n)|s|², for
+Orthogonal: W of shape (m, n) = (fan_out, fan_in) is √c Q, with Q uniform among the matrices whose columns (m ≥ n) or
+rows (m ≤ n) are orthonormal. The squares of Q's entries sum to min(m, n), so that E Q_ij² = 1/max(m, n), and
+E Q_ij Q_ik = 0 for j ≠ k; the preactivations' variance is therefore what C_W says, E z_i² = (C_W/n)|s|², for
 
     c = C_W max(m, n)/n ,        (gain √c of `torch.nn.init.orthogonal_`)
 
 in layers of any shape. K and Θ at infinite width are those of Gaussian weights. What happens at order 1/n is not: for
-m ≥ n the layer keeps |z|²/m = C_W|s|²/n to the last digit, where Gaussian weights add fluctuations of variance 2/m. With
-square layers, the variance of |z⁽ᴸ⁾|²/n over networks is, exactly and in units of its squared mean,
+m ≥ n the layer keeps |z|²/m = C_W|s|²/n to the last digit, where Gaussian weights add fluctuations of relative variance
+2/m. With square layers, the variance of |z⁽ᴸ⁾|²/n over networks is, exactly and in units of its squared mean,
 
     deep linear    0                       (Gaussian: (1 + 2/n)^L − 1)
     ReLU           (1 + 3/(n + 2))^L − 1   (Gaussian: (1 + 5/n)^L − 1)

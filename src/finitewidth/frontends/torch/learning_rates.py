@@ -1,57 +1,66 @@
 """Learning rates that keep their meaning when depth and width change.
 
 SGD (PDLT ch. 9). A step changes the output by the tangent kernel, Δz = −η Θ ε, to which layer ℓ of L contributes
-(λ_b + λ_W⟨σ²⟩) Π_{ℓ' > ℓ} χ⊥, with rates η λ_b for biases and η λ_W/n_{ℓ−1} for weights. All layers contribute alike,
-and Θ stays of order one at every depth, for
 
-    scale-invariant, half-stable    λ_b = λ_W = 1/L
-    K* = 0                          λ_b = ℓ^{−p⊥} L^{p⊥−1} ,   λ_W = (L/ℓ)^{p⊥−1}
+    (λ_b + λ_W⟨σ²⟩⁽ℓ⁻¹⁾) Π⁽ℓ⁾ ,     Π⁽ℓ⁾ = Π_{ℓ' ≥ ℓ} χ⊥⁽ℓ'⁾ ,    ⟨σ²⟩⁽⁰⁾ = |x|²/n_0 ,
+
+with rates η λ_b for biases and η λ_W/n_{ℓ−1} for weights. All layers contribute alike, and Θ = 1 + β at any depth and
+width and for any activation, for
+
+    λ_W = 1 / (L ⟨σ²⟩⁽ℓ⁻¹⁾ Π⁽ℓ⁾) ,     λ_b = β / (L Π⁽ℓ⁾) .
+
+⟨σ²⟩ and χ⊥ follow from the C_b and C_W that the layers' parameters have when this is called; but the output layer is
+counted with its critical C_W where its own is smaller (`output_std`, or zeros): it grows while outputs learn to be of
+order one, and Θ with it. At criticality and large depth these are the book's λ_W ∝ 1/L (scale-invariant, half-stable)
+or (L/ℓ)^(p⊥−1) (K* = 0). The book leaves β open, the share of biases; β = 1 would be all parameters alike. But what
+biases do is nearly the same for all inputs: on digits, for tanh at L = 30, their part of Θ is 0.97 off the diagonal for
+1 on it, the weights' 0.63. Such a part makes the largest eigenvalue of Θ larger, which limits the rate, and hardly
+anything is learned faster by it. Here β = 1/10; `benchmarks/README.md` says what β does to the rate and to accuracy.
 
 Adam. Its step is η × sign of the gradient (the first exactly, later ones about so). For one input the gradient of a
-layer is δ_i σ_j, so that Δz = −Σ_ij η |δ_i| |σ_j|: not a sum of squares but of sizes. With |σ_j| ~ √K⁽ℓ⁻¹⁾ and
-|δ_i| ~ √(Π χ⊥ / n_ℓ) (of the output layer, δ = 1), layers contribute alike, and Δz ~ η at every depth and width, for
+layer is δ_i σ_j, so that Δz = −Σ_ij η |δ_i| |σ_j|: not a sum of squares but of sizes. With |σ_j| ~ √⟨σ²⟩⁽ℓ⁻¹⁾ and
+|δ_i| ~ √(Π⁽ℓ⁾ / n_ℓ) (of the output layer, δ = 1), layers contribute alike, and Δz ~ η at every depth and width, for
 
-    weights   η_W = (η/L) / (n_{ℓ−1} √n_ℓ √K⁽ℓ⁻¹⁾ √Π χ⊥) ,      biases   η_b = (η/L) / (√n_ℓ √Π χ⊥) ,
+    weights   η_W = (η/L) / (n_{ℓ−1} √(n_ℓ ⟨σ²⟩⁽ℓ⁻¹⁾ Π⁽ℓ⁾)) ,      biases   η_b = β (η/L) / √(n_ℓ Π⁽ℓ⁾) ,
 
-√n_ℓ replaced by 1 in the output layer; K and Π χ⊥ of order one (scale-invariant, half-stable), or K ~ 1/ℓ and
-Π χ⊥ ~ (ℓ/L)^{p⊥} (K* = 0). Derived here; `tests/frontends/torch/test_learning_rates.py` measures it.
+n_ℓ replaced by 1 in the output layer. Derived here; `tests/frontends/torch/test_learning_rates.py` measures it.
 """
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 
-from finitewidth.criticality import critical
+from finitewidth.criticality import critical_choice, susceptibility
 from finitewidth.errors import InputError
-from finitewidth.frontends.torch.chain import check_chain, hidden_activations
-from finitewidth.frontends.torch.model import Given, Reading, read_model
-from finitewidth.frontends.torch.signals import Elementwise
+from finitewidth.frontends.torch.chain import check_chain
+from finitewidth.frontends.torch.model import Call, Given, Reading, activation_before, read_model
+
+BIAS_SHARE = 0.1
+"""β: what a layer's biases contribute to the tangent kernel (SGD) or to a step (Adam), for 1 of its weights."""
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a layer stands: number ℓ of L, widths, and p⊥ (None: every layer is like every other)."""
+    """A layer among L: fan-in, neurons (1 for the output layer, where they do not add up), mean square of what it
+    reads, and Π χ⊥, how much of its own tangent kernel reaches the outputs."""
 
-    number: int
     depth: int
     fan_in: int
-    fan_out: int
-    p_perp: float | None
+    neurons: int
+    mean_square: float
+    carried: float
 
     def sgd(self) -> tuple[float, float]:
         """Factors for weights and biases."""
-        L, l, p = self.depth, self.number, self.p_perp
-        if p is None:
-            return 1 / (L * self.fan_in), 1 / L
-        return (L / l) ** (p - 1) / self.fan_in, l**-p * L ** (p - 1)
+        alike = 1 / (self.depth * self.carried)
+        return alike / (self.fan_in * self.mean_square), BIAS_SHARE * alike
 
     def adam(self) -> tuple[float, float]:
-        L, l, p = self.depth, self.number, self.p_perp
-        neurons = 1.0 if l == L else math.sqrt(self.fan_out)
-        bias = 1 / (L * neurons) * (1.0 if p is None else (L / l) ** (p / 2))
-        return bias / self.fan_in * (1.0 if p is None else math.sqrt(l)), bias
+        alike = 1 / (self.depth * math.sqrt(self.neurons * self.carried))
+        return alike / (self.fan_in * math.sqrt(self.mean_square)), BIAS_SHARE * alike
 
 
 def param_groups(
@@ -64,39 +73,45 @@ def param_groups(
 ) -> list[dict[str, Any]]:
     """Parameter groups for `optimizer` in which one `lr` means the same at every depth and width.
 
-    Source: PDLT ch. 9 for SGD, with or without momentum; for Adam and AdamW derived in this module. They hold for a
-    model at criticality: initialise it with `critical_init_` first.
+    Equation: every layer's weights contribute 1/L to the tangent kernel of the outputs, its biases a tenth of that.
+    Source: PDLT ch. 9 for SGD, with or without momentum; for Adam and AdamW derived in this module. Leading order: what
+    is dropped is of order L/n, depth over width. One rate held from depth 10 to 30 at width 128 with orthogonal weights
+    and `output_std=1`, with normal ones for one activation of four (`benchmarks/README.md`). Computed from the
+    variances that the parameters have now, so initialise first, with `critical_init_` or otherwise.
 
     Arguments
-        model: a chain of `Linear` or `Conv` layers with one activation, as `read_model` reads it. In a convolution the
-            sum over positions is not accounted for.
-        lr: the learning rate η before scaling: with a loss of order one per output, of order one.
+        model: a chain of `Linear` or `Conv` layers, as `read_model` reads it. In a convolution the sum over positions
+            is not accounted for.
+        lr: the learning rate η before scaling. For SGD the tangent kernel is η × 1.1: with the mean cross-entropy of 10
+            classes, good rates are of order 10 (`benchmarks/README.md`).
         optimizer: the class that the groups are for: `torch.optim.SGD`, `Adam` or `AdamW`.
-        example_input, activation: as for `critical_init_`.
+        example_input, activation: as for `critical_init_`. Without an example, inputs are supposed to be of the size
+            for which `critical_init_` would have drawn the first layer as it is.
 
     Returns
         one group a parameter that requires gradients, with `params`, `lr` and its `name`, first layer first; to be
         passed on as `torch.optim.SGD(fw.torch.param_groups(model, lr=1.0))`.
 
     Raises
-        InputError: for a model with residual additions, normalisations, shared weights or activations of different
-            classes, for which these scalings are not derived; for another optimizer; for `lr` that is not positive.
+        InputError: for a model with residual additions, normalisations or shared weights, for which these scalings are
+            not derived; where no gradient gets through or a layer reads zeros; for another optimizer; for `lr` that is
+            not positive.
 
     >>> import finitewidth as fw, torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
-    >>> [(group["name"], group["lr"]) for group in fw.torch.param_groups(model, lr=1.0)]
-    [('0.weight', 0.125), ('0.bias', 0.5), ('2.weight', 0.0625), ('2.bias', 0.5)]
+    >>> for parameter in model.parameters():
+    ...     _ = torch.nn.init.constant_(parameter, 0.5 if parameter.ndim > 1 else 0.0)  # C_W = 1 and 2, C_b = 0
+    >>> [(group["name"], group["lr"]) for group in fw.torch.param_groups(model, lr=1.0, example_input=torch.ones(1, 4))]
+    [('0.weight', 0.125), ('0.bias', 0.05), ('2.weight', 0.125), ('2.bias', 0.05)]
     """
     if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0 < lr < math.inf:
         raise InputError(f"`lr` must be a finite number > 0, but got {lr!r}")
     is_adam = _is_adam(optimizer)
     reading = read_model(model, example_input, activation=activation)
     check_chain(reading, "scaled rates are derived for chains of layers; give this model groups of your own")
-    p_perp = _exponent(reading)
     groups: list[dict[str, Any]] = []
-    depth = len(reading.layers)
-    for number, layer in enumerate(reading.layers, start=1):
-        place = _Place(number, depth, layer.fan_in, layer.fan_out, p_perp)
+    places = _places(reading, reading.calls[0].mean_square if example_input is not None else None)
+    for layer, place in zip(reading.layers, places, strict=True):
         weight, bias = place.adam() if is_adam else place.sgd()
         groups.append(_group(layer.weight, layer.weight_names[0], lr * weight))
         if layer.bias is not None:
@@ -104,8 +119,62 @@ def param_groups(
     grouped = {id(p) for group in groups for p in group["params"]}
     # a parameter for a whole layer, such as PReLU's slope: its gradient is of order one, as an output layer's bias has
     others = [(n, p) for n, p in model.named_parameters() if id(p) not in grouped]
-    groups += [_group(p, name, lr / depth) for name, p in others]
+    groups += [_group(p, name, lr / len(places)) for name, p in others]
     return [group for group in groups if group["params"][0].requires_grad]
+
+
+def _places(reading: Reading, mean_square: float | None) -> list[_Place]:
+    """Every layer's place, from the flow of K and χ⊥ through the layers as they are."""
+    calls = reading.calls
+    size = _size_for(reading) if mean_square is None else mean_square
+    sizes, chi = [size], []
+    for before, call in pairwise(calls):
+        C_b, C_W = before.layer.variances()
+        size, slope = _passed(call, C_b + C_W * size)
+        sizes.append(size)
+        own = call.layer.variances()[1]
+        chi.append(slope * (max(own, _critical_C_W(call)) if call is calls[-1] else own))
+    places = []
+    for number, call in enumerate(calls):
+        carried, last = math.prod(chi[number:]), number + 1 == len(calls)
+        for what, value in (("reads numbers", sizes[number]), ("has a gradient", carried)):
+            if not 1e-200 < value < 1e200:
+                at = f"`model`: the layer of {call.layer.weight_names[0]!r}"
+                raise InputError(f"{at} {what} of mean square {value:.3g}; initialise with critical_init_")
+        neurons = 1 if last else call.layer.fan_out
+        places.append(_Place(len(calls), call.layer.fan_in, neurons, sizes[number], carried))
+    return places
+
+
+def _passed(call: Call, K: float) -> tuple[float, float]:
+    """⟨σ²⟩ and ⟨σ'²⟩ of the activation in front of a layer, from its preactivations' K."""
+    function, _ = activation_before(call.source)
+    if function is None:
+        return K, 1.0
+    found = susceptibility(function.activation, K)
+    if found.jumps:
+        raise InputError(f"`model`: {function.text} jumps at {found.jumps[0]:.6g}, where it has no gradient")
+    return float(found.mean_square.value), float(found.perp.value)
+
+
+def _critical_C_W(call: Call) -> float:
+    """C_W of a layer at criticality; 0 where there is none."""
+    function, _ = activation_before(call.source)
+    try:
+        return 1.0 if function is None else critical_choice(function.activation).C_W
+    except InputError:
+        return 0.0
+
+
+def _size_for(reading: Reading) -> float:
+    """The inputs' mean square with which the first layer leads to the K that `critical_init_` aims at."""
+    C_b, C_W = reading.calls[0].layer.variances()
+    function = activation_before(reading.calls[1].source)[0] if len(reading.calls) > 1 else None
+    try:
+        K = (critical_choice(function.activation).K if function is not None else None) or 1.0
+    except InputError:  # an activation that critical_init_ would refuse
+        K = 1.0
+    return (K - C_b) / C_W if C_W > 0 and C_b < K else 1.0
 
 
 def _group(parameter: torch.nn.Parameter, name: str, lr: float) -> dict[str, Any]:
@@ -122,21 +191,3 @@ def _is_adam(optimizer: Any) -> bool:
         f"`optimizer` must be torch.optim.SGD, Adam or AdamW (the class), but got {optimizer!r}: "
         "for others the scaling is not derived"
     )
-
-
-def _exponent(reading: Reading) -> float | None:
-    """p⊥ of the activations if they are of the K* = 0 class, None if of the classes in which all layers are alike."""
-    found = {f.text: f for f in hidden_activations(reading) if f is not None}
-    exponents = {_p_perp(f) for f in found.values()}
-    if len(exponents) > 1:
-        names = ", ".join(sorted(found))
-        raise InputError(f"`model` has activations of different universality classes ({names}); use one of them")
-    return exponents.pop() if exponents else None
-
-
-def _p_perp(function: Elementwise) -> float | None:
-    found = critical(function.activation)
-    if found.universality_class != "K*=0" or found.preferred is None or not found.preferred.attracts:
-        return None
-    p = found.preferred.exponents["p_perp"]
-    return float(p) if p is not None else None

@@ -61,6 +61,11 @@ class Layer:
         """The number of neurons (channels of a convolution)."""
         return int(self.weight.shape[0])
 
+    def variances(self) -> tuple[float, float]:
+        """C_b and C_W of the parameters as they are: mean squares, of weights times fan-in."""
+        C_b = 0.0 if self.bias is None else float(self.bias.detach().double().square().mean())
+        return C_b, self.fan_in * float(self.weight.detach().double().square().mean())
+
     def __repr__(self) -> str:
         return f"Layer({self.path!r}, {self.kind}, fan_in={self.fan_in}, fan_out={self.fan_out})"
 

@@ -298,8 +298,7 @@ _LAYERS = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 
 def _actual_K(layer: Layer, size: float) -> float:
     """K after a layer that stays as it is."""
-    C_W = layer.fan_in * float(layer.weight.detach().double().square().mean())
-    C_b = 0.0 if layer.bias is None else float(layer.bias.detach().double().square().mean())
+    C_b, C_W = layer.variances()
     return C_b + C_W * size
 
 
