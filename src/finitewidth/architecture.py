@@ -209,6 +209,27 @@ def whole_number(name: str, value: Any) -> int:
     return int(value)
 
 
+def real_array(name: str, values: Any, what: str) -> np.ndarray:
+    """`values` as float64, of any shape; `what` says in the error what they should have been.
+
+    Raises
+        InputError: for what is no array of real numbers; complex and masked ones too, of which NumPy drops a part.
+    """
+    try:
+        given = values if np.ma.isMaskedArray(values) else np.asarray(values)
+        if np.iscomplexobj(given) or np.ma.is_masked(given):
+            raise TypeError(f"they are {given.dtype}" if np.iscomplexobj(given) else "some are masked")
+        return np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"`{name}` must hold real numbers, {what}, but got {_short(values)} ({reason})") from error
+
+
+def _short(values: Any) -> str:
+    text = " ".join(repr(values).split())
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
 def _activation(activation: Any) -> Activation:
     if isinstance(activation, str):
         return named(activation)

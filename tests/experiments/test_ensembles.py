@@ -57,7 +57,10 @@ def test_moments_of_a_linear_layer_are_exact(draw):
 
 def test_gradient_norms_of_a_linear_network():
     # |∂z/∂b|² = 1 and |∂z/∂W|² = |s|² at the output; below, Σ_j W_j² times the same of the first layer
-    found = fw.ensemble(LINEAR, X, observables=["gradient_norms"], n_networks=4000, seed=5, workers=1).estimate
+    run = fw.ensemble(LINEAR, X, observables=["gradient_norms"], n_networks=4000, seed=5, workers=1)
+    found = run.estimate
+    assert repr(run) == "Run(n_networks=4000, n_excluded=0, estimate=['gradient_norms'])"
+    assert found["gradient_norms"].layer.values.tolist() == [1, 2]
     K, x2 = 0.3 + (X**2).sum(1) / 2, (X**2).sum(1)
     assert_within(found["gradient_norms"], np.stack([1.4 * (1 + x2), 1 + 5 * K]))
 
@@ -109,6 +112,8 @@ def ragged(network):
         ({"observables": [ragged]}, "the function 'ragged'; decorate it"),
         ({"observables": [fw.Observable("z", lambda network: network.z())]}, r"'z' has 0 `dims`.*shape \(3, 2\)"),
         ({"observables": [fw.Observable("z", lambda network: 1 / "0")]}, "'z' fails on a network"),
+        ({"observables": [fw.Observable("z", lambda network: 1j * network.z()[0, 0])]}, "'z' fails .* it is complex"),
+        ({"observables": ["v"]}, "did you mean 'V'"),
         ({"observables": [fw.observables.moment("ii", layer=3)]}, "`layer` must be 1 to 2"),
         (
             {"observables": [fw.observables.moment("iijjkk", layer=2)], "net": fw.MLP("tanh", depth=2)},
@@ -130,6 +135,7 @@ def test_bad_arguments_are_refused(arguments, message):
         (lambda: fw.observables.moment("ii2"), "`pattern` must be 1 to 6 letters"),
         (lambda: fw.observables.moment("iijjkkl"), "`pattern` must be"),
         (lambda: fw.observables.histogram([1.0, 0.0]), "`edges` must be increasing"),
+        (lambda: fw.observables.histogram("ten"), "`edges` must be increasing"),
         (lambda: fw.Observable("a/b", abs), "`name` of an observable"),
         (lambda: fw.Observable("a", 3), "`function` of observable 'a'"),
         (lambda: fw.Observable("a", abs, needs="W"), "`needs` of observable 'a'"),

@@ -219,7 +219,8 @@ def test_every_tensor_of_a_tanh_network_extrapolates_to_the_table():
     [
         ({"net": "tanh"}, r"`net` must be an MLP, but got 'tanh'; make one as"),
         ({"x": [1.0, 2.0]}, r"`x` must have the shape \(N, n_in\), one input a row, but has the shape \(2,\)"),
-        ({"x": "data"}, r"`x` must be an array of numbers \(N, n_in\), but got 'data'"),
+        ({"x": "data"}, r"`x` must hold real numbers, of shape \(N, n_in\), but got 'data'"),
+        ({"x": np.ones((2, 2)) * 1j}, r"`x` must hold real numbers, .* complex128"),
         ({"x": [[1.0, np.nan]]}, r"`x` must be finite, but x\[0, 1\] is nan; remove or replace it"),
         ({"net": fw.MLP("tanh", depth=2, n_in=3)}, r"`x` has 2 columns, but the network has n_in = 3"),
         ({"n_networks": 1}, r"`n_networks` must be at least 2, .* but got 1"),

@@ -6,6 +6,7 @@ import scipy.linalg
 from scipy.stats import multivariate_normal
 
 import finitewidth as fw
+from finitewidth.errors import TrustWarning
 
 rng = np.random.default_rng(3)
 X_TRAIN, X_TEST, Y = rng.standard_normal((5, 4)), rng.standard_normal((3, 4)), rng.standard_normal((5, 2))
@@ -108,12 +109,28 @@ def test_error_bar_is_honest_where_the_kernel_is_nearly_singular():
     assert abs((p.mean - by_modes.mean).item()) <= (p.error["mean"] + by_modes.error["mean"]).item()
 
 
+def test_inputs_almost_alike_are_warned_of_where_training_tells_them_apart():
+    x, y, asked = [[1.0, 2.0], [1.0, 2.0 + 1e-5], [0.3, 0.1]], [1.0, 0.0, 2.0], [[0.5, 0.5]]
+    net = fw.MLP("tanh", depth=3, C_b=0.2, C_W=1.4)
+    with pytest.warns(TrustWarning, match="the mean is known to ±.* only, .* nearly singular"):
+        fw.predict(net, x, y, asked, order=0)
+    soon = fw.predict(net, x, y, asked, order=0, algorithm=fw.GradientFlow(time=1e3))  # warnings are errors here
+    alike = fw.predict(net, x[1:], [0.5, 2.0], asked, order=0)
+    assert abs((soon.mean - alike.mean).item()) < 1e-2 and soon.error["mean"].item() < 1e-6
+
+
+def test_a_network_is_asked_for():
+    with pytest.raises(fw.InputError, match="`net` must be an MLP or a ResidualMLP, but got 'tanh'"):
+        fw.predict("tanh", X_TRAIN, Y, order=0)
+
+
 def test_labels():
     p = fw.predict(NET, X_TRAIN, Y, X_TEST, order=0)
     assert p.mean.dims == ("sample", "output")
     assert p.covariance.dims == ("sample", "output", "sample_b", "output_b")
     assert p.mean.coords["sample"].values.tolist() == [0, 1, 2]
     assert p.n == 50 and p.r == pytest.approx(2 / 50) and p.evidence is None
+    assert repr(p).startswith("Prediction(3 samples × 2 outputs, infinite width: mean ")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +140,9 @@ def test_labels():
         ({"y_train": Y[:, 0]}, "`y_train` has 1 columns, but the network has n_out = 2"),
         ({"y_train": np.where(Y[1, 1] == Y, np.nan, Y)}, "`y_train` holds nan at row 1, column 1"),
         ({"y_train": [["a", "b"]] * 5}, "`y_train` must hold real numbers"),
+        ({"y_train": Y + 0j}, "`y_train` must hold real numbers, .* complex128"),
+        ({"y_train": np.ma.masked_greater(Y, 0)}, "`y_train` must hold real numbers, .* masked"),
+        ({"y_train": 1e200 * Y}, "`y_train` has entries of size .*, whose cubes leave float64"),
         ({"x_train": np.zeros((0, 4)), "y_train": Y[:0]}, "`x_train` is empty"),
         ({"x_test": X_TEST[:, :3]}, "`x_test` has 3 columns, but `x_train` has 4"),
         ({"algorithm": fw.GradientDescent(step=2.0)}, r"`step` must be below 2/λ_max = 0\.\d+"),
@@ -133,6 +153,7 @@ def test_labels():
         ({"loss": "hinge"}, "`loss` must be"),
         ({"regularisation": -1.0}, "`regularisation` must be a finite number ≥ 0"),
         ({"algorithm": fw.Bayes(), "x_train": X_TRAIN[[0, 0, 1, 2, 3]]}, "singular to rounding"),
+        ({"algorithm": fw.Bayes(), "x_train": X_TRAIN[[0, 0, 1, 2, 3]], "order": 1}, "singular to rounding"),
     ],
 )
 def test_bad_input_is_refused_by_name(change, words):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.architecture import MLP, whole_number
+from finitewidth.architecture import MLP, real_array, whole_number
 from finitewidth.errors import InputError
 from finitewidth.experiments.tensors import TENSORS, Outputs
 
@@ -21,10 +21,7 @@ def network(net: Any) -> MLP:
 
 def inputs(net: MLP, x: Any, *, name: str = "x") -> np.ndarray:
     """`x` as an (N, n_in) array of finite float64; `name` is the argument's."""
-    try:
-        array = np.asarray(x, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"`{name}` must be an array of numbers (N, n_in), but got {x!r}") from error
+    array = real_array(name, x, "of shape (N, n_in)")
     if array.ndim != 2 or 0 in array.shape:
         raise InputError(f"`{name}` must have the shape (N, n_in), one input a row, but has the shape {array.shape}")
     if not np.isfinite(array).all():

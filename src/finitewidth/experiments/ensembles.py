@@ -157,7 +157,8 @@ def _observable(given: Any) -> Observable:
             return tensor(given)
         from difflib import get_close_matches
 
-        near = get_close_matches(given, [*TENSORS, "gradient_norms"], n=1)
+        near = [name for name in TENSORS if name.lower() == given.lower()]
+        near += get_close_matches(given, [*TENSORS, "gradient_norms"], n=1)
         raise InputError(
             f"`observables` has {given!r}, but the names are {', '.join(TENSORS)} and gradient_norms"
             + (f"; did you mean {near[0]!r}?" if near else "; make others with fw.observables")

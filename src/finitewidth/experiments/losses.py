@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from finitewidth.architecture import real_array
 from finitewidth.errors import InputError
 
 
@@ -66,10 +67,7 @@ def targets(loss: Loss, y: Any, *, inputs: int, n_out: int) -> np.ndarray:
     Raises
         InputError: naming the argument, its value and the remedy.
     """
-    try:
-        array = np.asarray(y, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"`y_train` must be an array of numbers (N, n_out), but got {y!r}") from error
+    array = real_array("y_train", y, "of shape (N, n_out)")
     if array.ndim not in (1, 2) or array.shape[0] != inputs:
         raise InputError(f"`y_train` must have one row for each of the {inputs} inputs, but has shape {array.shape}")
     if not np.isfinite(array).all():

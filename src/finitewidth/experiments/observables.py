@@ -55,7 +55,7 @@ class Observable:
             their error is found by the jackknife.
         needs: "z", preactivations only (the exact layer sampler will do); "weights"; "H" where the tangent kernel of
             the outputs is read; "dH", "ddH" for built-in tensors.
-        coords: labels along some of the axes.
+        coords: labels along some of the axes; an axis `layer` without any counts from 1.
 
     Raises
         InputError: naming the argument, its value and the remedy.
@@ -100,7 +100,7 @@ class Observable:
         """What one network contributes, by the name of the observable and of the part."""
         value = self.function(network)
         parts = value if isinstance(value, Mapping) else {"": value}
-        return {f"{self.name}/{part}": jnp.asarray(each, dtype=jnp.float64) for part, each in parts.items()}
+        return {f"{self.name}/{part}": _real(each) for part, each in parts.items()}
 
     def estimated(self, averages: Averages) -> np.ndarray:
         """The estimate, from averages of everything that is contributed by whatever observable."""
@@ -171,7 +171,10 @@ def histogram(edges: Any, layer: int | None = None, *, name: str | None = None) 
         edges: increasing numbers. The first and the last bin are open: below and above all edges.
         layer: 1 … L; the output when None.
     """
-    at = np.asarray(edges, dtype=np.float64)
+    try:
+        at = np.asarray(edges, dtype=np.float64)
+    except (TypeError, ValueError):
+        at = np.empty(0)
     if at.ndim != 1 or at.size == 0 or not np.isfinite(at).all() or not (np.diff(at) > 0).all():
         raise InputError(f"`edges` must be increasing finite numbers, but got {edges!r}")
     coords = {
@@ -191,6 +194,12 @@ def gradient_norms(*, name: str = "gradient_norms") -> Observable:
 def quantities_of(observables: Sequence[Observable]) -> dict[str, Quantity]:
     """What observables estimate, by name."""
     return {each.name: Quantity(each.estimated, each.dims, each.coords) for each in observables}
+
+
+def _real(value: Any) -> jax.Array:
+    if jnp.iscomplexobj(value):
+        raise TypeError("it is complex; contribute real and imaginary part by name")
+    return jnp.asarray(value, dtype=jnp.float64)
 
 
 def _find(module: str, name: str) -> Any:

@@ -47,6 +47,10 @@ class Run:
     path: Path | None
     quantities: Mapping[str, Quantity]
 
+    def __repr__(self) -> str:
+        kept = "" if self.path is None else f", path={str(self.path)!r}"
+        return f"Run(n_networks={self.n_networks}, n_excluded={self.n_excluded}, estimate={list(self.estimates)}{kept})"
+
     @cached_property
     def estimate(self) -> dict[str, xr.Dataset]:
         """By name, a data set with the variables `value` and `standard_error`, axes labelled."""
@@ -56,8 +60,11 @@ class Run:
         found, quantity = self.estimates[name], self.quantities[name]
         variables = {"value": found.value, "standard_error": found.standard_error}
         labelled = {each: (quantity.dims, np.asarray(values)) for each, values in variables.items()}
+        coords = dict(quantity.coords)
+        if "layer" in quantity.dims and "layer" not in coords:  # from 1, as everywhere
+            coords["layer"] = np.arange(1, np.shape(found.value)[quantity.dims.index("layer")] + 1)
         attributes = {"n_networks": self.n_networks, "n_excluded": self.n_excluded}
-        return xr.Dataset(labelled, dict(quantity.coords), attrs=attributes)
+        return xr.Dataset(labelled, coords, attrs=attributes)
 
 
 def run(

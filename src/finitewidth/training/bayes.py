@@ -32,15 +32,25 @@ def posterior(kernels: Kernels, targets: np.ndarray, noise: float) -> Posterior:
             apart.
     """
     prior = kernels.K_TT + noise * np.eye(len(targets))
-    gain = solve(prior, kernels.K_XT)
-    if gain is None:
+    gain = divided(kernels.K_XT, prior, noise)
+    covariance = kernels.K_XX - gain.value @ kernels.K_XT.T
+    return Posterior(gain, 0.5 * (covariance + covariance.T), log_evidence(prior, targets))
+
+
+def divided(left: np.ndarray, prior: np.ndarray, noise: float) -> Gain:
+    """left · prior⁻¹, prior = K_TT + noise.
+
+    Raises
+        InputError: where the prior is singular to rounding.
+    """
+    found = solve(prior, left)
+    if found is None:
         raise InputError(
             f"`algorithm` Bayes(noise={noise:g}): the prior's covariance of the labels is singular to rounding "
             "(duplicate or dependent inputs); allow for noise, as in "
-            f"fw.Bayes(noise={1e-6 * np.trace(kernels.K_TT) / len(prior):.2g})"
+            f"fw.Bayes(noise={1e-6 * np.trace(prior) / len(prior):.2g})"
         )
-    covariance = kernels.K_XX - gain.value @ kernels.K_XT.T
-    return Posterior(gain, 0.5 * (covariance + covariance.T), log_evidence(prior, targets))
+    return found
 
 
 def log_evidence(prior: np.ndarray, targets: np.ndarray) -> float:

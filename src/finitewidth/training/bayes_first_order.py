@@ -19,6 +19,7 @@ import numpy as np
 import scipy.linalg
 import xarray as xr
 
+from finitewidth.training.bayes import divided
 from finitewidth.training.first_order import Corrections, Terms, total
 from finitewidth.training.infinite_width import Kernels
 
@@ -103,7 +104,7 @@ def derivatives(kernels: Kernels, targets: np.ndarray, noise: float, phi: np.nda
     """Derivatives of the posterior by the metric, along φ of shape (k, U, U)."""
     train, test = kernels.train, kernels.test
     prior = kernels.K_TT + noise * np.eye(len(targets))
-    inverse = scipy.linalg.cho_solve(scipy.linalg.cho_factor(prior), np.eye(len(prior)))
+    inverse = divided(np.eye(len(prior)), prior, noise).value
     g, weighted = kernels.K_XT @ inverse, inverse @ targets
     TT, XT, XX = (phi[:, i[:, None], j[None, :]] for i, j in ((train, train), (test, train), (test, test)))
     off = XT - g @ TT  # what φ moves at X beyond what the posterior makes of its part at T

@@ -75,7 +75,8 @@ def gain(algorithm: Algorithm, kernels: Kernels, regularisation: float) -> Gain:
     modes = Modes.of(added)
     phi = trained(algorithm, modes.rates) / modes.rates
     value = ((kernels.Theta_XT @ modes.vectors) * phi) @ modes.vectors.T
-    error = np.finfo(float).eps * float(modes.rates[-1] / modes.rates[0])
+    # δg = Θ_XT δφ, and |φ'| ≤ φ² (of the flow): a mode that is hardly trained does not carry errors as 1/λ would
+    error = np.finfo(float).eps * float(modes.rates[-1] * phi.max())
     return Gain(value, error, left_out_notes(modes))
 
 

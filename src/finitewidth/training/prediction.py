@@ -26,6 +26,10 @@ from finitewidth.training.problem import Problem
 from finitewidth.training.result import Covariance, Prediction, dataset, labelled
 
 
+UNCERTAIN = 0.1
+"""Numerical error of the mean, relative to the targets, above which it is warned of."""
+
+
 @in_float64
 def predict(
     net: MLP,
@@ -67,7 +71,8 @@ def predict(
         InputError: naming the argument, its value and the remedy.
 
     Warns
-        TrustWarning: where V/(nK²) at the last layer says that first order is not enough at this width.
+        TrustWarning: where V/(nK²) at the last layer says that first order is not enough at this width; where inputs
+            are so much alike that rounding is a tenth of the targets or more.
 
     >>> import finitewidth as fw
     >>> net = fw.MLP("tanh", depth=3, width=100, C_W=1.5)
@@ -162,6 +167,15 @@ def _infinite_width(
     relative = g.error * (1.0 + of_kernels / np.finfo(float).eps)
     variance_error = np.full(mean.shape, relative * np.abs(kernels.K).max())
     mean_error = relative * (np.abs(g.value) @ np.abs(targets))
+    unit = float(np.sqrt(np.mean(targets**2)))
+    if (worst := float(mean_error.max())) > UNCERTAIN * unit > 0:
+        warnings.warn(
+            f"the mean is known to ±{worst:.2g} only, {worst / unit:.2g} times the targets (rms): the kernel of the "
+            "training inputs is nearly singular (inputs almost alike); merge such inputs, train for a shorter time, or "
+            "give `regularisation`, to Bayes noise",
+            TrustWarning,
+            stacklevel=4,
+        )
     return _InfiniteWidth(mean, Covariance(shared), mean_error, variance_error, g.notes, log_evidence)
 
 

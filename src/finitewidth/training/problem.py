@@ -5,9 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.architecture import MLP
+from finitewidth.architecture import MLP, Architecture, real_array
 from finitewidth.data import DataSet, check_inputs
 from finitewidth.errors import InputError
+
+
+LARGEST_TARGET = 1e90
+"""Terms of first order hold cubes of targets."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,10 @@ class Problem:
         Raises
             InputError: for inputs or targets that cannot be used, naming the argument.
         """
+        if not isinstance(net, Architecture):
+            raise InputError(
+                f"`net` must be an MLP or a ResidualMLP, but got {net!r}; make one as fw.MLP('tanh', depth=3, width=64)"
+            )
         x = check_inputs(x_train, "x_train")
         x_new = x if x_test is None else check_inputs(x_test, "x_test")
         for name, each in (("x_train", x), ("x_test", x_new)):
@@ -84,12 +92,7 @@ def check_probabilities(net: MLP, y: Any, N: int) -> np.ndarray:
 
 def _numbers(y: Any, N: int) -> np.ndarray:
     """One or two axes of N finite numbers."""
-    if isinstance(y, DataSet):
-        y = y.targets
-    try:
-        targets = np.asarray(y, dtype=np.float64)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"`y_train` must hold real numbers, one row for each training input ({error})") from error
+    targets = real_array("y_train", y.targets if isinstance(y, DataSet) else y, "one row for each training input")
     if targets.ndim not in (1, 2):
         raise InputError(f"`y_train` must have shape (N,) or (N, n_L), but has {targets.shape}")
     if len(targets) != N:
@@ -99,5 +102,10 @@ def _numbers(y: Any, N: int) -> np.ndarray:
         value = targets.reshape(N, -1)[row, column]
         raise InputError(
             f"`y_train` holds {value} at row {row}, column {column} (counted from 0); fill it in or drop the row"
+        )
+    if np.abs(targets).max() > LARGEST_TARGET:
+        raise InputError(
+            f"`y_train` has entries of size {np.abs(targets).max():.1g}, whose cubes leave float64; rescale the targets "
+            "to order one"
         )
     return targets

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import xarray as xr
 
-from finitewidth.architecture import whole_number
+from finitewidth.architecture import real_array, whole_number
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.training.connected import Connected
 
@@ -80,6 +80,14 @@ class Prediction:
     probabilities: xr.DataArray | None = None
     _infinite: OverInitialisations = field(repr=False, kw_only=True)
     _connected: Connected | None = field(repr=False, kw_only=True, default=None)
+
+    def __repr__(self) -> str:
+        samples, outputs = self.mean_infinite.shape
+        std = np.sqrt(np.maximum(self.variance.values, 0.0))
+        shown = (("mean", self.mean.values), ("std", std))
+        ranges = (f"{name} {each.min():.3g} … {each.max():.3g}" for name, each in shown)
+        where = f"order 1 at n = {self.n}, r = {self.r:.3g}" if self.order else "infinite width"
+        return f"Prediction({samples} samples × {outputs} outputs, {where}: {', '.join(ranges)})"
 
     @cached_property
     def mean(self) -> xr.DataArray:
@@ -254,10 +262,7 @@ class Prediction:
 
 def checked_targets(y: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
     """`y` as finite numbers of this shape, (N, n_L); (N,) for one output."""
-    try:
-        targets = np.asarray(y, dtype=np.float64)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"`{name}` must hold real numbers, one row for each input ({error})") from error
+    targets = real_array(name, y, "one row for each input")
     if targets.shape not in (shape, shape[: 2 - (shape[1] == 1)]):
         raise InputError(
             f"`{name}` must have shape {shape}, one row for each input asked about, but has {targets.shape}"
