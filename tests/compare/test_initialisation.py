@@ -123,6 +123,7 @@ def test_numbers_without_spread_must_be_equal():
         ({"n_networks": 10}, "`n_networks` must be at least 200"),
         ({"widths": (8, 16)}, "`widths` must have at least degree \\+ 1 = 3 different entries"),
         ({"degree": 7}, "`degree` must be 0, 1, 2 or 3"),
+        ({"tensors": 5}, "`tensors` must be a list of names"),
         ({"tensors": ["X"]}, "`tensors` must be names among K, G1, V"),
         ({"false_alarm_rate": 2}, "`false_alarm_rate` must lie between 0 and 1"),
         ({"net": fw.MLP("tanh", depth=1)}, "`net` has depth 1"),

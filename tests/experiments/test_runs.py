@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -54,6 +55,18 @@ def test_only_what_is_missing_is_done(tmp_path):
     run(Toy(), n_networks=256, chunk=32, path=path)
     run(Toy(), n_networks=300, chunk=32, path=path, progress=lambda done, total: seen.append((done, total)))
     assert seen[0] == (256, 300) and seen[-1] == (300, 300)
+
+
+def test_a_damaged_row_is_said_before_anything_is_done_or_written(tmp_path):
+    path, seen = tmp_path / "run.db", []
+    run(Toy(), n_networks=256, chunk=32, path=path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE chunks SET digest = ? WHERE first = (SELECT MAX(first) FROM chunks)", (b"other",))
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"is damaged .* nothing was changed in it"):
+        run(Toy(), n_networks=300, chunk=32, path=path, progress=lambda *each: seen.append(each))
+    assert seen == [] and path.read_bytes() == before
 
 
 def test_an_interrupt_keeps_what_is_done(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
+from finitewidth.errors import TrustWarning
 from finitewidth.experiments import extrapolate, measure_trained
 
 X = np.array([[-0.8, -1.3, -0.2], [0.4, 0.5, 0.3], [-0.6, -0.6, 0.1]])
@@ -73,13 +74,14 @@ def test_networks_that_were_really_trained_err_as_much(prediction):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"net": "tanh"}, "`net` must be an MLP, but got 'tanh'"),
         ({"scan": {"Cw": [1.0]}}, "`scan` must have keys among C_b, C_W"),
         ({"scan": {"width": [16, 16.5]}}, "`width` must be an integer"),
         ({"scan": {"C_W": ["a"]}}, "`scan` must have numbers for 'C_W', but got 'a'"),
         ({"scan": {"C_W": 1.0}}, "`scan` must have a list of values for 'C_W'"),
         ({"scan": [1.0]}, "`scan` must be a mapping"),
         ({"scan": {"C_W": [1.0, -1.0]}, "order": 0}, "at C_W=-1.0: .*C_W"),
-        ({"scan": {"C_W": [1.0, 90.0]}, "order": 0}, "at C_W=90.0: `step` must be below"),
+        ({"scan": {"C_W": [90.0, 95.0]}, "order": 0}, "at C_W=90.0: `step` must be below"),
         ({"y_test": [1.0, 2.0], "order": 0}, "`y_test` must have shape \\(1, 1\\)"),
         ({"y_test": [np.nan], "order": 0}, "`y_test` must be finite"),
     ],
@@ -87,7 +89,19 @@ def test_networks_that_were_really_trained_err_as_much(prediction):
 def test_bad_input(options, message):
     given = {"y_test": TARGET, "algorithm": DESCENT} | options
     with pytest.raises(fw.InputError, match=message):
-        fw.generalisation(NET, X[:2], Y, X[2:], given.pop("y_test"), **given)
+        fw.generalisation(given.pop("net", NET), X[:2], Y, X[2:], given.pop("y_test"), **given)
+
+
+def test_points_that_cannot_be_predicted_do_not_lose_the_others():
+    def found(*C_W):
+        return fw.generalisation(
+            NET, X[:2], Y, X[2:], TARGET, scan={"C_W": C_W, "width": [16, 32]}, algorithm=DESCENT, order=0
+        )
+
+    with pytest.warns(TrustWarning, match=r"1 of 2 points of `scan` .*: at C_W=90.0: `step` must be below"):
+        seen = found(90.0, 1.0)
+    assert np.isnan(seen.error[0]).all() and np.nanargmin(seen.error) == 2
+    np.testing.assert_array_equal(seen.error[1:], found(1.0).error)
 
 
 def test_width_must_be_one(prediction):

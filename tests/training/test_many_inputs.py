@@ -1,5 +1,7 @@
 """First order by sample neurons against first order by dense tensors: two roads to the same terms."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from finitewidth.training import prediction
 from finitewidth.training.infinite_width import Kernels
 from finitewidth.training.many_inputs.averages import Evolution
 from finitewidth.training.many_inputs.corrections import POPULATIONS, Populations, many_input_corrections
+from finitewidth.training.many_inputs.drive import Drive, Traces
 from finitewidth.training.many_inputs.times import TimeNodes
 from finitewidth.training.slots import in_training_order
 from finitewidth.training.time_kernels import TimeKernels
@@ -151,6 +154,38 @@ def test_predict_takes_neurons_where_tensors_are_too_many(monkeypatch):
         assert any("8192 sample neurons" in note for note in found.notes)
         if dense.log_evidence is not None:
             assert found.log_evidence == pytest.approx(dense.log_evidence, abs=1e-3)
+
+
+def test_pairings_of_the_dNTK_are_those_of_its_tensors_neuron_by_neuron():
+    """Exactly, no average taken: jets at ± the columns of √N Θ^½ have the covariance Θ that closes circles."""
+    rng = np.random.default_rng(3)
+    K, Theta = kernels(net := network())
+    N, few, eta = len(X), 4, 0.3
+    slot = np.linalg.qr(rng.normal(size=(N, 2)))[0]
+    decay, past = rng.uniform(0.2, 1.0, (2, 1, 2))
+    e, u = rng.normal(size=(2, 1, 1, N))
+    Pi, Omega = ((slot * each[0]) @ slot.T for each in (decay, past))
+    late, Omega_late = u + eta / 2 * e, Omega + eta / 2 * Pi
+    with float64():
+        layer = hidden_layers(net, K, Theta)[0]
+        n = layer.draw(Normals(few, layer.even_columns, rng), N)
+        jets = np.sqrt(N) * layer.root_of_Theta.T[:, None] + 0 * n.jet  # (N, few, N)
+        found = np.zeros((few, N))
+        for jet in jets:
+            drive = Drive(layer, replace(n, jet=jet.astype(np.float32)))
+            traces = Traces.of(drive, slot, decay, past, eta)
+            wide = (np.broadcast_to(each, (1, few, N)) for each in (e, u, late))
+            found += drive.dNTK(*wide, traces)[0] / N
+    first, second, crossed = (layer.operators[kind].matrices(n) for kind in (("r", ""), ("rs", ""), ("rs", "r")))
+    joined = np.asarray(n.Theta)[None] * n.e[:, None, :]  # Θ_ab d′_b
+    Q = np.einsum("nab,ac,ncd->nabcd", crossed, n.Theta, first)
+    P = np.einsum("nab,nac,nad->nabcd", second, joined, joined)
+    dH = Q + Q.transpose(0, 1, 3, 2, 4) + P.transpose(0, 1, 3, 4, 2)  # E[dH_abc z_e] = Q_abce + Q_acbe + P_aebc
+    other = dH.transpose(0, 2, 1, 3, 4)  # E[dH_bac z_e]
+    e, u, late = e[0, 0], u[0, 0], late[0, 0]
+    exact = np.einsum("nabce,be,c->na", dH, Pi, late) + np.einsum("nabce,b,ce->na", dH, e, Omega_late)
+    exact += np.einsum("nabce,be,c->na", other, Pi, u) + np.einsum("nabce,b,ce->na", other, e, Omega)
+    np.testing.assert_allclose(found, exact, rtol=2e-4, atol=2e-5 * np.abs(exact).max())
 
 
 def test_time_nodes_integrate_against_every_decay():

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import gcd
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def check_networks(n_networks: Any) -> None:
 
 def check_rate(false_alarm_rate: Any) -> None:
     """Refuse what is no rate."""
-    if not 0 < false_alarm_rate < 1:
+    if not isinstance(false_alarm_rate, Real) or not 0 < false_alarm_rate < 1:
         raise InputError(f"`false_alarm_rate` must lie between 0 and 1, but got {false_alarm_rate!r}")
 
 
@@ -37,6 +38,10 @@ def checked_degree(degree: Any, *, least: int = 0) -> int:
 
 def scaled_widths(net: MLP, widths: Sequence[int], degree: int) -> list[list[int]]:
     """Widths of all hidden layers, in the ratios of `net`, for each width of the last of them."""
+    if not isinstance(net, MLP):
+        raise InputError(f"`net` must be an MLP, but got {net!r}; make one as fw.MLP('tanh', depth=3, width=64)")
+    if isinstance(widths, str) or not isinstance(widths, (Sequence, np.ndarray)):
+        raise InputError(f"`widths` must be a list such as [24, 48, 96], but got {widths!r}")
     for width in widths:
         whole_number("widths", width)
     if len(set(widths)) <= degree:

@@ -22,6 +22,7 @@ import numpy as np
 from finitewidth.architecture import MLP
 from finitewidth.compare.arguments import check_networks, check_rate, checked_degree, scaled_widths
 from finitewidth.compare.comparison import Comparison, Comparisons, finite_or_none
+from finitewidth.data import check_inputs
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.experiments import extrapolate, measure_widths
 from finitewidth.experiments.initialisation import Measurement, WidthScan
@@ -102,10 +103,12 @@ def verify(
     check_networks(n_networks)
     check_rate(false_alarm_rate)
     scaled = scaled_widths(net, widths, checked_degree(degree))
+    if isinstance(tensors, str) or not (tensors is None or isinstance(tensors, Sequence)):
+        raise InputError(f"`tensors` must be a list of names such as ['V', 'A'], or None for all, but got {tensors!r}")
     names = NAMES if tensors is None else tuple(tensors)
     if unknown := [name for name in names if name not in NAMES]:
         raise InputError(f"`tensors` must be names among {', '.join(NAMES)}, but got {unknown[0]!r}")
-    x = np.asarray(x, dtype=np.float64)
+    x = check_inputs(x)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TrustWarning)  # the width of `net` is not used
         theory = flow(net, x, order=1, tensors=[n for n in names if n not in ("K", "Theta")] or "V", layers="last")

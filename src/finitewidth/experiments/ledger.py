@@ -86,7 +86,7 @@ class Ledger:
     def write(self, chunk: Chunk, cells: list[Batch]) -> None:
         """Add a chunk. When this returns, no kill takes it away."""
         contents = _packed(cells)
-        row = (chunk.first, chunk.last, contents, _digest(chunk, contents))
+        row = (chunk.first, chunk.last, contents, _digest(chunk.first, chunk.last, contents))
         with self._said_clearly():
             self._connection.execute("INSERT OR IGNORE INTO chunks VALUES (?, ?, ?, ?)", row)
 
@@ -95,9 +95,18 @@ class Ledger:
         query = "SELECT contents, digest FROM chunks WHERE first = ? AND last = ?"
         with self._said_clearly():
             contents, digest = self._connection.execute(query, (chunk.first, chunk.last)).fetchone()
-            if digest != _digest(chunk, contents):
-                raise self._damaged(f"its networks {chunk.first} to {chunk.last - 1} do not match their digest")
+            self._verify(chunk.first, chunk.last, contents, digest)
             return _unpacked(contents)
+
+    def verify(self) -> None:
+        """Every row against its digest: before anything is added, and before hours go into what cannot be used."""
+        with self._said_clearly():
+            for row in self._connection.execute("SELECT first, last, contents, digest FROM chunks"):
+                self._verify(*row)
+
+    def _verify(self, first: int, last: int, contents: bytes, digest: bytes) -> None:
+        if digest != _digest(first, last, contents):
+            raise self._damaged(f"its networks {first} to {last - 1} do not match their digest")
 
     def _open(self, description: Mapping[str, Any] | None, extra: Mapping[str, Any]) -> None:
         execute = self._connection.execute
@@ -193,8 +202,8 @@ def _unpacked(contents: bytes) -> list[Batch]:
     ]
 
 
-def _digest(chunk: Chunk, contents: bytes) -> bytes:
-    return hashlib.sha256(f"{chunk.first} {chunk.last} ".encode() + contents).digest()
+def _digest(first: int, last: int, contents: bytes) -> bytes:
+    return hashlib.sha256(f"{first} {last} ".encode() + contents).digest()
 
 
 def _plain(description: Mapping[str, Any]) -> Any:

@@ -105,6 +105,7 @@ def run(
     }
     where = _path(path)
     with Ledger(where, description, extra=extra) as ledger:
+        ledger.verify()
         ledger.ask(n_networks)
         _complete(ledger, experiment, n_networks, largest, lambda: chosen(engine, workers), progress)
         return read(ledger, experiment.quantities(), n_networks)

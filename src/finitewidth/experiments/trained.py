@@ -11,7 +11,7 @@ True
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,8 @@ def measure_trained(
         linearised: how many networks are only linearised for each one that is trained.
         path: of the ledger that keeps what the trained networks contributed; see `fw.ensemble`.
         engine, workers: what computes; see `fw.ensemble`.
-        progress: called as progress(trained networks done, of how many).
+        progress: called as progress(networks done, of how many). Control variates are most of the work, and count: a
+            network is done when its share of theirs is.
 
     Raises
         InputError: naming the argument, its value and the remedy.
@@ -127,10 +128,18 @@ def measure_trained(
     whole_number("linearised", linearised)
     one = None if kernel is None else _kernel(kernel, data)
     trained = TrainedNetworks(net, data, plan, seed=seed, linearised=controlled)
-    seen = run(trained, n_networks=n_networks, path=path, engine=engine, workers=workers, progress=progress)
+    options: dict[str, Any] = {"engine": engine, "workers": workers}
+    works = [trained.cost * n_networks]
+    if controlled:
+        of_one = TangentKernels(net, data, plan, seed=seed).cost  # and of those that are linearised
+        works += [of_one * count for count in ([KERNELS] if one is None else []) + 2 * [linearised * n_networks]]
+    parts = _parts(progress, n_networks, works)
+    seen = run(trained, n_networks=n_networks, path=path, **options, progress=next(parts))
     plain = {name: each for name, each in seen.estimates.items() if "/" not in name}
     if controlled and seen.n_excluded:
         controlled = False
+        if progress is not None:
+            progress(n_networks, n_networks)
         warnings.warn(
             "networks were left out, which those of the control variates are not: estimates are without control",
             TrustWarning,
@@ -138,10 +147,14 @@ def measure_trained(
         )
     estimates = plain
     if controlled:
-        options: dict[str, Any] = {"engine": engine, "workers": workers}
-        one = _mean_kernel(net, data, plan, seed, options) if one is None else one
+        one = _mean_kernel(net, data, plan, seed, {**options, "progress": next(parts)}) if one is None else one
         levels = [
-            run(made(net, data, plan, seed=seed, kernel=one), n_networks=linearised * n_networks, **options)
+            run(
+                made(net, data, plan, seed=seed, kernel=one),
+                n_networks=linearised * n_networks,
+                **options,
+                progress=next(parts),
+            )
             for made in (LinearisedNetworks, LinearisedAlike)
         ]
         estimates = {**plain, **_together(plan, seen, levels)}
@@ -269,6 +282,18 @@ def _together(plan: Course, trained: Run, levels: Sequence[Run]) -> dict[str, Es
 
 def _difference(one: Estimate, other: Estimate) -> Estimate:
     return Estimate(one.pseudo_values - other.pseudo_values, one.weights)
+
+
+def _parts(progress: Progress | None, n_networks: int, works: Sequence[float]) -> Iterator[Progress | None]:
+    """For each of several runs a callback that tells `progress` of all the work, as so many networks' worth."""
+    begun = 0.0
+    for work in works:
+        yield None if progress is None else _part(progress, n_networks, begun / sum(works), work / sum(works))
+        begun += work
+
+
+def _part(progress: Progress, n_networks: int, begin: float, share: float) -> Progress:
+    return lambda done, of: progress(round(n_networks * (begin + share * done / of)), n_networks)
 
 
 def _further(progress: Progress | None, before: int, total: int) -> Progress | None:

@@ -19,6 +19,7 @@ from finitewidth.errors import InputError, TrustWarning
 from finitewidth.experiments.courses import course
 from finitewidth.experiments.trained_outputs import trained_outputs
 from finitewidth.flow.first_order import MOST_INPUTS
+from finitewidth.frontends.progress import ProgressLine
 from finitewidth.frontends.sklearn.regressor import FiniteWidthRegressor
 
 _GRID = 200
@@ -117,7 +118,7 @@ class Request:
 
 
 def predict_tables(
-    names: tuple[str, ...], target: str, train: Table, test: Table, request: Request, progress: Callable[[str], None]
+    names: tuple[str, ...], target: str, train: Table, test: Table, request: Request, progress: ProgressLine
 ) -> FilePrediction:
     """Everything `FilePrediction` holds; warnings become notes."""
     centre, scale = (np.zeros(len(names)), np.ones(len(names))) if request.raw else _units(train.features)
@@ -137,6 +138,7 @@ def predict_tables(
         if order:
             progress("first order in 1/n")
             first_order = FiniteWidthRegressor(**model.get_params()).set_params(order=1).fit(x, train.target)
+            first_order._progress = progress.counted("first order in 1/n, parts")
             finite = Answer(*first_order.predict(asked, return_std=True))
             if doubt := not_small(finite, infinite, float(model.y_scale_[0])):
                 order, finite = (order, finite) if request.order else (0, infinite)

@@ -138,7 +138,7 @@ def verify(
             "widths": (several,) if isinstance(several, int) else several,
             "degree": whole("degree", degree, least=0),
             "seed": whole("seed", seed, least=0),
-            "progress": progress.counted("trained networks" if trained else "networks"),
+            "progress": progress.counted("networks"),
         }
         from finitewidth.compare import TrainedVerification
 

@@ -12,6 +12,7 @@ be best lies beyond first order; what depth, C_b, C_W or λ is best at a given w
 best at infinite width.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -22,9 +23,9 @@ import numpy as np
 import xarray as xr
 
 from finitewidth.algorithms import Algorithm, GradientFlow
-from finitewidth.architecture import MLP, whole_number
+from finitewidth.architecture import MLP, Architecture, whole_number
 from finitewidth.data import check_inputs
-from finitewidth.errors import InputError
+from finitewidth.errors import InputError, TrustWarning
 from finitewidth.training.prediction import predict
 from finitewidth.training.result import Prediction, checked_targets
 
@@ -59,6 +60,10 @@ def generalisation(
     Raises
         InputError: naming the argument, its value and the remedy; at a point of the scan, saying which.
 
+    Warns
+        TrustWarning: where some points of the scan, but not all, cannot be predicted (a step beyond the stable bound,
+            say): they are not a number, and the first reason is told.
+
     >>> import finitewidth as fw
     >>> net = fw.MLP("tanh", depth=2, width=64, C_b=0.2, C_W=1.4)
     >>> x, y, new, target = [[1.0, 0.2], [-0.5, 0.9]], [0.5, -0.3], [[0.4, 0.4]], [0.2]
@@ -66,32 +71,71 @@ def generalisation(
     >>> bool((found.error == found.bias_squared + found.variance).all()), found.error.dims
     (True, ('C_W',))
     """
+    if not isinstance(net, Architecture):
+        raise InputError(f"`net` must be an MLP, but got {net!r}; make one as fw.MLP('tanh', depth=3, width=64)")
     scan = _checked(scan)
     targets = checked_targets(y_test, (len(check_inputs(x_test, "x_test")), net.n_out), "y_test")
     others = {name: values for name, values in scan.items() if name != "width"}
     widths = scan.get("width", (None,))
+    first = {} if widths[0] is None else {"width": widths[0]}
+    asked = [dict(zip(others, values, strict=True)) for values in product(*others.values())]
+    nets = [_changed(net, {**changed, **first}) for changed in asked]
+    predictions = _predicted(nets, asked, (x_train, y_train, x_test), algorithm, order)
     points = []
-    for values in product(*others.values()):
-        changed = dict(zip(others, values, strict=True))
-        first = {} if widths[0] is None else {"width": widths[0]}
-        p = _predicted(net, {**changed, **first}, (x_train, y_train, x_test), algorithm, order)
-        at = [p if width is None else p.at_width(int(width)) for width in widths]
-        points.append([_average(each, targets) for each in at])
+    for p in predictions:
+        at = [p if width is None or p is None else p.at_width(int(width)) for width in widths]
+        points.append([None if each is None else _average(each, targets) for each in at])
+    names = next(each for row in points for each in row if each is not None)
     sizes = [len(values) for values in others.values()]
     shape, dims = (*sizes, len(widths)), (*others, "width")
-    found = {name: (dims, np.reshape([each[name] for row in points for each in row], shape)) for name in points[0][0]}
+    flat = [dict.fromkeys(names, np.nan) if each is None else each for row in points for each in row]
+    found = {name: (dims, np.reshape([each[name] for each in flat], shape)) for name in names}
     whole = xr.Dataset(found, {name: np.asarray(values) for name, values in scan.items()})
     return whole.transpose(*scan) if "width" in scan else whole.isel(width=0, drop=True)
 
 
-def _predicted(
-    net: MLP, changed: Mapping[str, Any], problem: tuple[Any, Any, Any], algorithm: Algorithm, order: int
-) -> Prediction:
+def _changed(net: MLP, changed: Mapping[str, Any]) -> MLP:
     try:
-        return predict(replace(net, **changed), *problem, algorithm=algorithm, order=order)
+        return replace(net, **changed)
     except InputError as error:
-        where = ", ".join(f"{name}={value}" for name, value in changed.items())
-        raise InputError(f"at {where}: {error}" if where else str(error)) from error
+        raise InputError(_at(changed, error)) from error
+
+
+def _predicted(
+    nets: Sequence[MLP],
+    asked: Sequence[Mapping[str, Any]],
+    problem: tuple[Any, Any, Any],
+    algorithm: Algorithm,
+    order: int,
+) -> list[Prediction | None]:
+    """A prediction for every point; None where there is none, which is warned of while others have one."""
+    found: list[Prediction | None] = []
+    faults: list[tuple[Mapping[str, Any], InputError]] = []
+    for net, changed in zip(nets, asked, strict=True):
+        try:
+            found.append(predict(net, *problem, algorithm=algorithm, order=order))
+        except InputError as error:
+            found.append(None)
+            faults.append((changed, error))
+    if faults:
+        where, error = faults[0]
+        if len(faults) == len(nets):
+            raise InputError(_at(where, error)) from error
+        warnings.warn(
+            f"{len(faults)} of {len(nets)} points of `scan` are not a number: {_at(where, error)}"
+            + (f"; and at {'; '.join(_where(each) for each, _ in faults[1:])}" if len(faults) > 1 else ""),
+            TrustWarning,
+            stacklevel=3,
+        )
+    return found
+
+
+def _at(changed: Mapping[str, Any], error: InputError) -> str:
+    return f"at {_where(changed)}: {error}" if changed else str(error)
+
+
+def _where(changed: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in changed.items())
 
 
 def _average(p: Prediction, targets: np.ndarray) -> dict[str, float]:

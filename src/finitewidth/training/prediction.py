@@ -25,7 +25,6 @@ from finitewidth.training.many_inputs.corrections import Populations, many_input
 from finitewidth.training.problem import Problem
 from finitewidth.training.result import Covariance, Prediction, dataset, labelled
 
-
 UNCERTAIN = 0.1
 """Numerical error of the mean, relative to the targets, above which it is warned of."""
 

@@ -9,7 +9,6 @@ from finitewidth.architecture import MLP, Architecture, real_array
 from finitewidth.data import DataSet, check_inputs
 from finitewidth.errors import InputError
 
-
 LARGEST_TARGET = 1e90
 """Terms of first order hold cubes of targets."""
 
@@ -105,7 +104,7 @@ def _numbers(y: Any, N: int) -> np.ndarray:
         )
     if np.abs(targets).max() > LARGEST_TARGET:
         raise InputError(
-            f"`y_train` has entries of size {np.abs(targets).max():.1g}, whose cubes leave float64; rescale the targets "
-            "to order one"
+            f"`y_train` has entries of size {np.abs(targets).max():.1g}, whose cubes leave float64; rescale them to "
+            "order one"
         )
     return targets

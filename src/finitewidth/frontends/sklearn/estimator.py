@@ -6,7 +6,7 @@ initialisation brings the training inputs to the kernel K* (K = 1 where any K wi
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,8 @@ class Chunk:
 
 class FiniteWidthEstimator(BaseEstimator):
     """Base of `FiniteWidthRegressor` and `FiniteWidthClassifier`; parameters are documented there."""
+
+    _progress: Callable[[int, int], None] | None = None  # told of averages over sample neurons; set by who shows it
 
     def __init__(
         self,
@@ -159,7 +161,9 @@ class FiniteWidthEstimator(BaseEstimator):
             raise InputError(f"`order` must be 0 (infinite width) or 1 (first order in 1/n), but got {self.order!r}")
         return int(self.order)
 
-    def _ask(self, inputs: np.ndarray, *, order: int | None = None) -> "Prediction":
+    def _ask(
+        self, inputs: np.ndarray, *, order: int | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> "Prediction":
         from finitewidth.training import predict
 
         return predict(
@@ -169,6 +173,7 @@ class FiniteWidthEstimator(BaseEstimator):
             algorithm=self.algorithm_,
             order=self._asked_order if order is None else order,
             regularisation=self.regularisation,
+            progress=progress,
         )
 
     def _chunks(self, X: Any) -> Iterator[Chunk]:
@@ -179,11 +184,17 @@ class FiniteWidthEstimator(BaseEstimator):
         for begin in range(0, len(inputs), rows):
             # the last ones are asked in the company of those before, so that no other size of problem is compiled
             start = max(0, min(begin, len(inputs) - rows))
-            found = self._ask(inputs[start : begin + rows])
+            found = self._ask(
+                inputs[start : begin + rows], progress=self._shown(begin // rows, -(-len(inputs) // rows))
+            )
             variance = found.std.values**2  # never negative: warned of where first order would have it so
             covariance = np.einsum("aiaj->aij", found.covariance.values) if self._asked_order else np.zeros((1, 1, 1))
             covariance = np.where(np.eye(outputs, dtype=bool), variance[:, :, None], covariance)
             yield Chunk(found.mean.values[begin - start :], covariance[begin - start :])
+
+    def _shown(self, before: int, calls: int) -> Callable[[int, int], None] | None:
+        show = self._progress
+        return None if show is None else lambda done, parts: show(before * parts + done, calls * parts)
 
     def _rows_at_once(self) -> int:
         if self._asked_order == 0:
