@@ -93,7 +93,7 @@ def test_when_all_diverge_there_is_no_estimate():
         ({"y_train": [1.0]}, "`y_train` must have one row for each of the 2 inputs"),
         ({"y_train": [1.0, np.nan]}, r"`y_train` must be finite, but y_train\[1\] is nan"),
         ({"y_train": [[1.0, 2.0]] * 2}, "`y_train` has 2 columns, but the network n_out = 1"),
-        ({"loss": "cross-entropy"}, "an output for each of two or more classes"),
+        ({"loss": "cross-entropy", "y_train": [0.0, 2.0]}, "`y_train` must be labels 0 and 1, .* from 0 to 2"),
         ({"x_test": [[1.0]]}, "`x_test` has 1 columns, but the network has n_in = 3"),
         ({"x_train": [[np.inf] * 3] * 2}, r"`x_train` must be finite, but x_train\[0, 0\] is inf"),
         ({"algorithm": fw.Adam(0.1, 3), "control": True}, "Adam.* has no linearisation"),

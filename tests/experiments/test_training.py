@@ -11,6 +11,7 @@ from scipy.linalg import expm
 
 import finitewidth as fw
 from finitewidth.experiments.courses import course
+from finitewidth.experiments.losses import CROSS_ENTROPY, targets
 from finitewidth.experiments.networks import draw, preactivations
 from finitewidth.experiments.training import RTOL, train
 from finitewidth.precision import float64
@@ -204,3 +205,11 @@ def test_contradictory_labels_end_at_their_mean():
 def test_bad_trainings_are_refused_by_name(arguments, words):
     with pytest.raises(fw.InputError, match=words):
         course(**arguments, inputs=3)
+
+
+def test_the_logistic_loss_is_cross_entropy_with_an_output_that_stays_zero():
+    z, y = np.random.default_rng(0).normal(size=(1, 4)) * 3, np.array([0.0, 1.0, 1.0, 0.3])
+    with float64():
+        both = CROSS_ENTROPY.each(jnp.asarray(np.concatenate([0 * z, z])), jnp.asarray(np.stack([1 - y, y])))
+        alone = CROSS_ENTROPY.each(jnp.asarray(z), jnp.asarray(targets(CROSS_ENTROPY, y, inputs=4, n_out=1)))
+    np.testing.assert_allclose(alone, both, rtol=1e-13)

@@ -179,3 +179,15 @@ def model(epsilon=0.01):
 def test_a_large_correction_is_warned_of():
     with pytest.warns(TrustWarning, match="first order is not enough"):
         model(epsilon=10.0).trained(Y, train=TRAIN)
+
+
+@pytest.mark.parametrize("algorithm", [fw.GradientFlow(), None], ids=str)
+def test_two_labels_of_one_input_end_at_their_mean(algorithm):
+    rng = np.random.default_rng(5)
+    phi, psi = rng.normal(size=(3, 4)), rng.normal(size=(3, 4, 4))
+    model = fw.QuadraticModel.of_features(phi, psi + psi.transpose(0, 2, 1), epsilon=0.01)
+    start = [0.3, -0.2, 0.5]
+    twice = model.trained([1.0, 3.0, 0.5], train=[0, 0, 1], algorithm=algorithm, start=start)
+    np.testing.assert_allclose(twice.linear[:2, 0], [2.0, 0.5], atol=1e-10)
+    once = model.trained([2.0, 0.5], train=[0, 1], algorithm=algorithm, start=start)
+    np.testing.assert_allclose(twice.linear, once.linear, atol=1e-10)

@@ -3,6 +3,8 @@
     mse             𝓛 = ½ Σ_A (z_A − y_A)²
     cross-entropy   𝓛 = − Σ_a Σ_i y_ia ln softmax(z_a)_i        y_ia ≥ 0, Σ_i y_ia = 1
 
+Of a single output the latter is the logistic loss, 𝓛 = Σ_a [ln(1 + e^{z_a}) − y_a z_a], y_a the probability of label 1.
+
 Sums, not means: the rate that is stable falls as inputs are added, η < 2/λ_max of the tangent kernel for the first.
 """
 
@@ -43,6 +45,8 @@ def _mse(z: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _cross_entropy(z: jax.Array, y: jax.Array) -> jax.Array:
+    if z.shape[0] == 1:
+        return (jax.nn.softplus(z) - y * z)[0]
     return -(y * jax.nn.log_softmax(z, axis=0)).sum(0)
 
 
@@ -62,7 +66,8 @@ def targets(loss: Loss, y: Any, *, inputs: int, n_out: int) -> np.ndarray:
     """`y_train` as (n_out, N) numbers: what the loss compares outputs with.
 
     Arguments
-        y: (N,) or (N, n_out) numbers; for cross-entropy also (N,) labels 0 … n_out − 1.
+        y: (N,) or (N, n_out) numbers; for cross-entropy probabilities, or (N,) labels 0 … n_out − 1, of a single
+            output 0 and 1.
 
     Raises
         InputError: naming the argument, its value and the remedy.
@@ -84,8 +89,14 @@ def _as_numbers(array: np.ndarray, n_out: int) -> np.ndarray:
 
 
 def _as_probabilities(array: np.ndarray, n_out: int) -> np.ndarray:
-    if n_out < 2:
-        raise InputError(f"`loss` 'cross-entropy' needs an output for each of two or more classes, but n_out = {n_out}")
+    if n_out == 1:
+        if array.size != array.shape[0] or (array < 0).any() or (array > 1).any():
+            raise InputError(
+                "`y_train` must be labels 0 and 1, or probabilities of label 1, for 'cross-entropy' and n_out = 1, but "
+                f"has shape {array.shape} and numbers from {array.min():g} to {array.max():g}; for more classes, give "
+                "the network an output for each"
+            )
+        return array.reshape(1, -1)
     if array.ndim == 1:
         if not (np.isin(array, np.arange(n_out))).all():
             bad = array[~np.isin(array, np.arange(n_out))][0]

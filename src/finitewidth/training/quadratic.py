@@ -28,10 +28,11 @@ import numpy as np
 import xarray as xr
 
 from finitewidth.algorithms import GradientDescent, GradientFlow
+from finitewidth.architecture import real_array
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.training.free import FreeEvolution
-from finitewidth.training.infinite_width import Kernels
-from finitewidth.training.modes import Modes, check_step, largest_rate
+from finitewidth.training.infinite_width import Kernels, gain
+from finitewidth.training.modes import Modes
 from finitewidth.training.result import labelled
 from finitewidth.training.time_kernels import TimeKernels
 
@@ -185,13 +186,10 @@ class QuadraticModel:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         k, mu = self.kernel, self.meta_kernel
         kernels = Kernels(np.zeros_like(k), k, 0.0, 0.0, rows, np.arange(len(k)))
-        check_step(algorithm, largest_rate(kernels.Theta_TT))
         free = FreeEvolution.of(algorithm, kernels, targets)
         time, slot = TimeKernels(algorithm, free.rates), free.slot
         e = slot.T @ z - free.y
-        label = np.zeros_like(z)
-        label[rows] = targets
-        linear = label + free.P @ (z - label)
+        linear = z + gain(algorithm, kernels, 0.0).value @ (targets - z[rows])
         X3, Y3 = time.dNTK
         own = np.einsum("uvw,vb,wc->ubc", mu, slot, slot, optimize=True)  # μ_ubc
         other = np.einsum("vuw,vb,wc->ubc", mu, slot, slot, optimize=True)  # μ_buc
@@ -215,10 +213,7 @@ class QuadraticModel:
 
 
 def _numbers(name: str, value: Any, axes: int) -> np.ndarray:
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"`{name}` must be an array of numbers ({error})") from error
+    array = real_array(name, value, f"an array of {axes} axes")
     if array.ndim != axes or not array.size:
         raise InputError(f"`{name}` must have {axes} axes and not be empty, but has shape {array.shape}")
     if not np.all(np.isfinite(array)):
