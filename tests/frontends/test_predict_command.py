@@ -125,6 +125,14 @@ def test_bad_input_is_one_line_and_exit_code_2(options, message, files, capsys):
     assert message in err[0]
 
 
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_computed(files, capsys, monkeypatch):
+    train, test, _ = files(1)
+    monkeypatch.setattr("finitewidth.frontends.prediction.predict_tables", None)  # not called
+    code, out, err = run(["predict", train, test, "--target", "y", "--out", train], capsys)
+    assert code == 2 and out == "" and len(err) == 1
+    assert f"`--out` {train!r} cannot be written (File exists); give another directory" in err[0]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -4,6 +4,7 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -118,9 +119,10 @@ def predict(
         from finitewidth.frontends.prediction import Request, predict_tables, read_tables
 
         names, learned, asked = read_tables(train, test, target)
+        directory = None if json and out is None else _directory(out or "prediction")
         request = Request(parameters, training.build, None if order is None else int(order), shown, number, raw)
         found = predict_tables(names, target, learned, asked, request, progress)
-        written = [] if json and out is None else _written(found, Path(out or "prediction"), progress)
+        written = [] if directory is None else _written(found, directory, progress)
     if json:
         from json import dumps
 
@@ -134,6 +136,21 @@ def predict(
         print_on(prediction_table(found))
         for path in written:
             print(path)
+
+
+def _directory(out: str) -> Path:
+    """Where to write, tried before anything is computed: a place that cannot be written is said at once."""
+    made = Path(out)
+    try:
+        new = not made.exists()
+        made.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=made).close()
+        if new:  # nothing is left of a request that is refused
+            made.rmdir()
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"`--out` {out!r} cannot be written ({reason}); give another directory") from error
+    return made
 
 
 def _written(found: "FilePrediction", directory: Path, progress: ProgressLine) -> list[Path]:
