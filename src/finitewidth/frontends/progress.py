@@ -43,12 +43,19 @@ class ProgressLine:
             self._bar.update(self._task, description=stage)
 
     def counted(self, what: str) -> Callable[[int, int], None]:
-        """A callback (done, total) that shows how many are done, and the time that the others will take."""
-        begun = time.perf_counter()
+        """A callback (done, total) that shows how many are done, and the time that the others will take.
+
+        What is done at the first call took no time of this: a ledger had it.
+        """
+        begun: list[tuple[int, float]] = []
 
         def show(done: int, total: int) -> None:
-            left = (time.perf_counter() - begun) * (total - done) / max(done, 1)
-            self(f"{what}: {done:,} of {total:,}, {left:.0f} s left")
+            now = time.perf_counter()
+            if not begun:
+                begun.append((done, now))
+            found, since = begun[0]
+            left = f", {(now - since) * (total - done) / (done - found):.0f} s left" if done > found else ""
+            self(f"{what}: {done:,} of {total:,}{left}")
 
         return show
 
