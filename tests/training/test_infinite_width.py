@@ -119,6 +119,14 @@ def test_inputs_almost_alike_are_warned_of_where_training_tells_them_apart():
     assert abs((soon.mean - alike.mean).item()) < 1e-2 and soon.error["mean"].item() < 1e-6
 
 
+@pytest.mark.parametrize("inputs", [3, 20])  # the two roads to order 1: tensors and sample neurons
+def test_first_order_of_residual_networks_is_refused(inputs):
+    x = np.random.default_rng(6).normal(size=(inputs, 3))
+    net = fw.ResidualMLP("tanh", depth=3, width=8)
+    with pytest.raises(fw.InputError, match=r"order=1.* is computed for an MLP, but `net` is a ResidualMLP"):
+        fw.predict(net, x, x[:, 0])
+
+
 def test_a_network_is_asked_for():
     with pytest.raises(fw.InputError, match="`net` must be an MLP or a ResidualMLP, but got 'tanh'"):
         fw.predict("tanh", X_TRAIN, Y, order=0)

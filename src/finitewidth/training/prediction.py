@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from finitewidth.algorithms import Adam, Algorithm, Bayes, GradientDescent, GradientFlow, Sgd
-from finitewidth.architecture import MLP, whole_number
+from finitewidth.architecture import MLP, must_be_plain, whole_number
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.flow import flow
 from finitewidth.flow.first_order import MOST_INPUTS, asked_tensors, notes, warn_beyond_first_order
@@ -81,6 +81,8 @@ def predict(
     """
     _check_request(algorithm, order, loss, regularisation)
     problem = Problem.of(net, x_train, y_train, x_test, loss=loss)
+    if order:
+        must_be_plain(net, "the first order in 1/n (order=1)")
     if order == 0:
         kernels, found = _kernels(net, problem), _FirstOrder(Corrections({}, {}))
     elif len(problem.inputs) <= MOST_INPUTS:
