@@ -24,7 +24,7 @@ def check_networks(n_networks: Any) -> None:
 
 def check_rate(false_alarm_rate: Any) -> None:
     """Refuse what is no rate."""
-    if not isinstance(false_alarm_rate, Real) or not 0 < false_alarm_rate < 1:
+    if not isinstance(false_alarm_rate, Real) or not 0 < float(false_alarm_rate) < 1:
         raise InputError(f"`false_alarm_rate` must lie between 0 and 1, but got {false_alarm_rate!r}")
 
 
