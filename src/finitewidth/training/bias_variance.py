@@ -13,7 +13,7 @@ best at infinite width.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from numbers import Real
@@ -80,15 +80,17 @@ def generalisation(
     first = {} if widths[0] is None else {"width": widths[0]}
     asked = [dict(zip(others, values, strict=True)) for values in product(*others.values())]
     nets = [_changed(net, {**changed, **first}) for changed in asked]
-    predictions = _predicted(nets, asked, (x_train, y_train, x_test), algorithm, order)
-    points = []
-    for p in predictions:
-        at = [p if width is None or p is None else p.at_width(int(width)) for width in widths]
-        points.append([None if each is None else _average(each, targets) for each in at])
-    names = next(each for row in points for each in row if each is not None)
+
+    def errors(of: MLP) -> list[dict[str, float]]:
+        p = predict(of, x_train, y_train, x_test, algorithm=algorithm, order=order)
+        return [_average(p if width is None else p.at_width(int(width)), targets) for width in widths]
+
+    points = _of_those_that_can(errors, nets, asked)
+    names = next(row for row in points if row is not None)[0]
     sizes = [len(values) for values in others.values()]
     shape, dims = (*sizes, len(widths)), (*others, "width")
-    flat = [dict.fromkeys(names, np.nan) if each is None else each for row in points for each in row]
+    nothing = [dict.fromkeys(names, np.nan)] * len(widths)
+    flat = [each for row in points for each in (nothing if row is None else row)]
     found = {name: (dims, np.reshape([each[name] for each in flat], shape)) for name in names}
     whole = xr.Dataset(found, {name: np.asarray(values) for name, values in scan.items()})
     return whole.transpose(*scan) if "width" in scan else whole.isel(width=0, drop=True)
@@ -101,28 +103,24 @@ def _changed(net: MLP, changed: Mapping[str, Any]) -> MLP:
         raise InputError(_at(changed, error)) from error
 
 
-def _predicted(
-    nets: Sequence[MLP],
-    asked: Sequence[Mapping[str, Any]],
-    problem: tuple[Any, Any, Any],
-    algorithm: Algorithm,
-    order: int,
-) -> list[Prediction | None]:
-    """A prediction for every point; None where there is none, which is warned of while others have one."""
-    found: list[Prediction | None] = []
+def _of_those_that_can(
+    errors: Callable[[MLP], list[dict[str, float]]], nets: Sequence[MLP], asked: Sequence[Mapping[str, Any]]
+) -> list[list[dict[str, float]] | None]:
+    """The errors at every point; None where there are none, which is warned of while other points have some."""
+    found: list[list[dict[str, float]] | None] = []
     faults: list[tuple[Mapping[str, Any], InputError]] = []
     for net, changed in zip(nets, asked, strict=True):
         try:
-            found.append(predict(net, *problem, algorithm=algorithm, order=order))
+            found.append(errors(net))
         except InputError as error:
             found.append(None)
             faults.append((changed, error))
     if faults:
-        where, error = faults[0]
+        where, fault = faults[0]
         if len(faults) == len(nets):
-            raise InputError(_at(where, error)) from error
+            raise InputError(_at(where, fault)) from fault
         warnings.warn(
-            f"{len(faults)} of {len(nets)} points of `scan` are not a number: {_at(where, error)}"
+            f"{len(faults)} of {len(nets)} points of `scan` are not a number: {_at(where, fault)}"
             + (f"; and at {'; '.join(_where(each) for each, _ in faults[1:])}" if len(faults) > 1 else ""),
             TrustWarning,
             stacklevel=3,

@@ -76,7 +76,7 @@ def gain(algorithm: Algorithm, kernels: Kernels, regularisation: float) -> Gain:
     phi = trained(algorithm, modes.rates) / modes.rates
     value = ((kernels.Theta_XT @ modes.vectors) * phi) @ modes.vectors.T
     # δg = Θ_XT δφ, and |φ'| ≤ φ² (of the flow): a mode that is hardly trained does not carry errors as 1/λ would
-    error = np.finfo(float).eps * float(modes.rates[-1] * phi.max())
+    error = np.finfo(float).eps * max(1.0, float(modes.rates[-1] * np.abs(phi).max()))
     return Gain(value, error, left_out_notes(modes))
 
 
