@@ -32,6 +32,9 @@ from finitewidth.errors import InputError
         ("SiLU", "silu"),
         ("GELU(approximate='tanh')", "gelu_tanh"),
         ("gelu(none)", "gelu"),
+        ("torch.nn.ReLU(inplace=True)", "relu"),
+        ("nn.Hardtanh(min_val=-2, max_val=3.5, inplace=True)", "hardtanh(-2, 3.5)"),
+        ("jax.nn.leaky_relu(0.1)", "leaky_relu(0.1)"),
         ("heaviside", "step"),
         ("perceptron", "step"),
         ("identity", "linear"),
@@ -59,6 +62,7 @@ def test_every_slope_has_a_name_of_its_own(slope):
     [
         ("gelou", r"must be a known name, but got 'gelou'; did you mean 'gelu'\?"),
         ("leekyrelu(0.1)", "did you mean 'leaky_relu'"),
+        ("torch.nn.GELOU", "got 'GELOU'; did you mean 'gelu'"),
         ("xyzzy", "must be a known name, but got 'xyzzy'; `finitewidth activations` lists"),
         ("", "must be a known name, but got ''"),
         (3, "must be the name of an activation, but got 3"),

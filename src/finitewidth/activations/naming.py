@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import re
 from typing import Any
 
 # isort: off
@@ -60,7 +61,8 @@ def names() -> tuple[str, ...]:
 def named(name: str) -> Activation:
     """The activation of that name: the same object each time it is asked for.
 
-    Case, hyphens, underscores and spaces do not matter; parameters follow in parentheses, by position or by name.
+    Case, hyphens, underscores and spaces do not matter, nor does a module in front (torch.nn.ReLU); parameters follow in
+    parentheses, by position or by name.
 
     Arguments
         name: "gelu", "LeakyReLU", "leaky_relu(0.1)", "leaky_relu(negative_slope=0.1)".
@@ -75,6 +77,7 @@ def named(name: str) -> Activation:
     """
     if not isinstance(name, str):
         raise InputError(f"`activation` must be the name of an activation, but got {name!r}")
+    name = _without_module(name)
     plain = _plain(name).replace("'", "").replace('"', "")
     if plain in _known_names():
         return _known_names()[plain]()
@@ -115,6 +118,12 @@ def _row(entry: Entry) -> dict[str, Any]:
         "torch": entry.torch or None,
         "jax": entry.jax or None,
     }
+
+
+def _without_module(name: str) -> str:
+    """`ReLU` of `torch.nn.ReLU`, without what changes no number."""
+    head, parenthesis, rest = name.partition("(")
+    return head.rpartition(".")[2] + parenthesis + re.sub(r",?\s*inplace=\w+", "", rest)
 
 
 def _plain(name: str) -> str:
