@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -226,6 +227,20 @@ def test_factor_of_nearly_collinear_inputs() -> None:
         with mp.workdps(50):
             left = mp.sqrt(mpf(b) - mpf(c) ** 2 / mpf(a))
         np.testing.assert_allclose(L[1, 1], float(left), rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_error_is_honest_where_inputs_are_copies_but_for_the_ninth_digit(seed: int) -> None:
+    """By Wick's theorem in fractions. What is left of such an input's variance is below rounding, what it has in common
+    with a third input is not."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(3, 3))
+    x[1] = x[0] + 10 ** rng.uniform(-9.5, -7.5) * x[1]
+    K = 0.5 * (x @ x.T + (x @ x.T).T)
+    k = [[Fraction(value) for value in row] for row in K.tolist()]
+    exact = k[0][0] * k[1][2] + 2 * k[0][1] * k[0][2]
+    found = fw.expectation(lambda a, b, c: a * a * b * c, K)
+    assert abs(float(Fraction(float(found.value)) - exact)) <= found.error + 16 * EPS * abs(float(exact))
 
 
 @pytest.mark.parametrize(

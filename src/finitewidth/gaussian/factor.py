@@ -25,14 +25,18 @@ def factor(K: np.ndarray) -> np.ndarray:
     rho = K[np.ix_(plain, plain)].astype(np.longdouble) / (std[plain, None] * std[plain])
     np.fill_diagonal(rho, 1.0)
     columns: list[np.ndarray] = []
+    pivots: list[int] = []
     left = np.ones(len(plain), dtype=np.longdouble)
     # an eigenvalue may come out that far below zero for a matrix that was computed as a product
     negligible = 8 * max(1, len(plain)) * _EPS
     while len(plain) and left.max() > negligible:
         pivot = int(np.argmax(left))
         column = rho[:, pivot] - sum((c * c[pivot] for c in columns), np.zeros(len(plain), dtype=np.longdouble))
+        # what rounding alone leaves of a copy; more than that is real even where the variance left has rounded to 0
+        column[(left <= 0) & (np.abs(column) <= negligible)] = 0.0
+        column[pivots] = 0.0
         column = column / np.sqrt(left[pivot])
-        column[left <= 0] = 0.0
+        pivots.append(pivot)
         left = left - column * column
         left[pivot] = 0.0
         columns.append(column)
