@@ -5,9 +5,11 @@ rate of 1e-6 each: |z| < 4.9.
 """
 
 import os
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -49,6 +51,17 @@ def test_decay_of_tanh_at_depth_2000() -> None:
     off = np.abs(np.stack([2 * layer * K, 1.5 * flow.V.values[:, 0] / K**2 / layer]) - 1)
     assert np.all(off[:, 1999] < 5 * np.log(2000) / 2000)
     assert np.all(off[:, 1999] < 0.7 * off[:, 999])
+
+
+def test_activation_that_vanishes_wherever_the_gaussian_has_weight() -> None:
+    """Beyond the first layer no signal reaches the kink at 3.7: the biases are all there is."""
+    far = fw.Activation(lambda z: jnp.maximum(z - 3.7, 0.0), kinks=(3.7,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        flow = fw.flow(fw.MLP(far, depth=4, C_b=1e-4, C_W=1.0), [[0.3], [0.4]])
+    np.testing.assert_allclose(flow.K[1:], 1e-4, rtol=1e-6)
+    np.testing.assert_allclose(flow.chi_perp[1:], 0.0, atol=1e-300)
+    assert np.all(np.isfinite(flow.K_error)) and np.all(np.isfinite(flow.Theta_error))
 
 
 def test_single_input_tanh_to_all_digits() -> None:

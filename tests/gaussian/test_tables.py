@@ -103,6 +103,20 @@ def test_collinear_values_by_themselves(name: str, window: tuple[float, float]) 
     assert table.collinear_error <= 1e-12
 
 
+def test_small_moments_keep_their_digits_beside_large_ones() -> None:
+    """⟨max(z − κ, 0)²⟩ = K [(1 + u²) Φ(−u) − u φ(u)], u = κ/√K: from 1e-26 to 1e-5 within one window."""
+    with float64():
+        table = LineTable(fw.Activation(lambda z: jnp.maximum(z - 3.7, 0.0), kinks=(3.7,)), Window(-2.0, 0.0))
+    mp.dps = 40
+    for K in (0.14, 0.3, 0.9):
+        u = mpf(3.7) / mp.sqrt(mpf(K))
+        slope, value = mp.ncdf(-u), mpf(K) * ((1 + u * u) * mp.ncdf(-u) - u * mp.npdf(u))
+        found = table.moments(np.array(K))
+        for row, exact in ((0, value), (1, slope), (2, slope)):
+            assert abs(found[row] / exact - 1) <= table.error[0] + table.error[row], (K, row)
+    assert table.error.max() < 1e-12
+
+
 def test_moments_of_a_single_input() -> None:
     """⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩, ⟨z²σ'²⟩ of tanh by a trapezoid sum in 30 digits."""
     mp.dps = 30

@@ -56,7 +56,8 @@ def relative_errors(net: Architecture, line: LineFlow, pairs: PairErrors, n_in: 
             steep, grow = (np.max(K_in * np.abs(chi[at]) / K_out) for chi in (line.chi_perp, line.chi_parallel))
             turning = np.sqrt(2 * np.maximum(spread[at], 0.0) / K_out)
             turn = 2 * np.max(np.nan_to_num(turning))
-            by_size, by_angle = np.sqrt(np.max(stretch / m)), np.max(K_in * s / m)
+            # 0/0 where σ vanishes wherever the Gaussian has weight: nothing is there to be wrong
+            by_size, by_angle = (np.max(np.nan_to_num(x, posinf=np.inf)) for x in (np.sqrt(stretch / m), K_in * s / m))
         jump, kink = _jumps(net.activation, K_in, m, s)
         bend, stretched = _bends(net.activation, K_in)
         rounding = line.moment_error[at] + 4 * _EPS

@@ -408,9 +408,13 @@ class DirectMap:
         """The averages of all pairs of two tiles at one layer; their errors are kept in `errors`."""
         rows, columns = self.tiles[first], self.tiles[second]
         a, b = np.broadcast_arrays(self.K[layer, rows][:, None], self.K[layer, columns])
-        flat, error = direct_pairs(self.activation, a.ravel(), b.ravel(), w.ravel(), s.ravel())
-        of_F, of_S = (np.outer(size[rows], size[columns]).ravel() for size in self.sizes[layer])
-        of_angle = error.D / np.sqrt(of_F * np.maximum(2 * np.abs(flat.D), np.finfo(float).tiny))
+        pairs = np.stack([np.minimum(a, b), np.maximum(a, b), w, s]).reshape(4, -1)
+        # once for each pair, its mirror image and the repeated samples that fill a tile
+        distinct, which = np.unique(pairs, axis=1, return_inverse=True)
+        flat, error = (type(f)(*(x[which] for x in f)) for f in direct_pairs(self.activation, *distinct))
+        tiny = np.finfo(float).tiny  # σ may vanish wherever these Gaussians have weight
+        of_F, of_S = (np.maximum(np.outer(size[rows], size[columns]).ravel(), tiny) for size in self.sizes[layer])
+        of_angle = error.D / np.sqrt(of_F) / np.sqrt(np.maximum(2 * np.abs(flat.D), tiny))
         found = np.maximum(error.F / of_F, error.S / of_S), error.collinear / of_F, of_angle
         for kept, each in zip(self.errors, found, strict=True):
             kept[layer] = max(kept[layer], float(np.max(each)))

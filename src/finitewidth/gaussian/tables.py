@@ -26,8 +26,10 @@ from finitewidth.gaussian.estimate import Estimate
 from finitewidth.gaussian.line import average
 from finitewidth.gaussian.polar import pair_matrices
 
-_LINE_NODES = (16, 32, 64, 128)
+_LINE_NODES = (16, 32, 64, 128, 256)
 _ROUNDING = 16 * float(np.finfo(float).eps)
+_POSITIVE, _SLOPE = [0, 1, 3, 4], 2  # rows of `LineTable.NAMES`
+_SMALLEST = 1e-300  # below, numbers lose digits
 
 
 class NotTabulable(Exception):
@@ -109,7 +111,9 @@ def _beyond(size: np.ndarray) -> float:
 class LineTable:
     """⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩ and ⟨z²σ'²⟩ of a single input, as polynomials in log K.
 
-    `moments(K)` returns rows in the order of `NAMES`; `error` is their relative error.
+    `moments(K)` returns rows in the order of `NAMES`; `error` is their relative error. What is positive is tabulated as
+    a logarithm, and d⟨σ²⟩/dK as the slope of that of ⟨σ²⟩: they range over many powers of ten where a kink lies many
+    standard deviations out, or the kernels do, and the small ones keep their digits as well.
     """
 
     NAMES = ("sigma2", "slope2", "dsigma2_dK", "sigma4", "stretch2")
@@ -117,26 +121,38 @@ class LineTable:
     def __init__(self, activation: Activation, window: Window) -> None:
         self.window = window
         for n in _LINE_NODES:
-            K = np.exp(window.nodes(n))
-            estimate = line_moments(activation, K)
-            scale = np.abs(estimate.value).max(axis=1, keepdims=True)
-            scale[scale == 0] = 1.0
-            self._scale = scale[:, 0]
-            self._coefficients = chebyshev_coefficients(estimate.value / scale, 1)
-            used = np.abs(estimate.value).max(axis=1) > 0
-            tail = max(_tail(self._coefficients[used][i : i + 1], 1) for i in range(int(used.sum())))
-            if tail < 1e-15 * n:
+            u = window.nodes(n)
+            estimate = line_moments(activation, np.exp(u))
+            value = estimate.value
+            self._used = np.any(value != 0, axis=1)
+            if np.any(value[_POSITIVE][self._used[_POSITIVE]] < _SMALLEST):
+                raise NotTabulable(f"single-input averages of {activation.name} vanish for some of the kernels")
+            # relative to the middle of the window, so that a logarithm is only as large as the window is wide
+            self._scale, logs = value[:, n // 2].copy(), np.zeros_like(value)
+            for i in np.flatnonzero(self._used):
+                logs[i] = np.log(value[i] / self._scale[i]) if i != _SLOPE else np.exp(u) * value[_SLOPE] / value[0]
+            self._coefficients = chebyshev_coefficients(logs, 1)
+            size = np.abs(self._coefficients)
+            tail = size[:, n - max(2, n // 4) :].max(1)
+            if np.all(tail < 1e-15 * n * np.maximum(1.0, size[:, 1:].max(1))):
                 break
         else:
-            raise NotTabulable(f"single-input averages of {activation.name} over K in [{K.min():.3g}, {K.max():.3g}]")
+            raise NotTabulable(f"single-input averages of {activation.name} over log K in {window}")
         with np.errstate(divide="ignore", invalid="ignore"):
-            relative = np.where(estimate.value != 0, estimate.error / np.abs(estimate.value), 0.0)
-        self.error = np.maximum(relative.max(axis=1), 4e-16) + tail
+            relative = np.where(value != 0, estimate.error / np.abs(value), 0.0)
+        # rounding of a logarithm, and of log K, is a relative error of what it is the logarithm of
+        slope = np.ptp(logs, axis=1) / np.ptp(u)
+        rounding = 2 * float(np.finfo(float).eps) * (size.max(axis=1) + slope * np.abs(u).max())
+        self.error = np.maximum(relative.max(axis=1), 4e-16) + tail + rounding
 
     def moments(self, K: np.ndarray) -> np.ndarray:
         """Shape (5, *K.shape)."""
         basis = chebyshev.chebvander(self.window.to_unit(np.log(K)), self._coefficients.shape[1] - 1)
-        return np.moveaxis(basis @ self._coefficients.T * self._scale, -1, 0)
+        found = np.moveaxis(basis @ self._coefficients.T, -1, 0)
+        found[_POSITIVE] = (np.exp(found[_POSITIVE]).T * self._scale[_POSITIVE]).T
+        found[_SLOPE] *= found[0] / K
+        found[~self._used] = 0.0
+        return found
 
 
 def line_moments(activation: Activation, K: np.ndarray) -> Estimate:
