@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from finitewidth.report.text import plain_table, width_in_words
-from finitewidth.report.words import layers, number, spread
+from finitewidth.report.words import layers, number, sentence, spread
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -51,7 +51,7 @@ def critical_table(found: "Criticality") -> RenderableType:
         )
     if table.row_count:
         parts += [table, ""]
-    return Group(*parts, Text(f"{found.reason[:1].upper()}{found.reason[1:].rstrip('.')}."))
+    return Group(*parts, Text(sentence(found.reason)))
 
 
 def _attracts(point: Any) -> str:

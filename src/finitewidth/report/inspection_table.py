@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from finitewidth.report.text import plain_table
-from finitewidth.report.words import number
+from finitewidth.report.words import number, sentence
 
 if TYPE_CHECKING:
     from finitewidth.report.inspection import Inspection
@@ -47,7 +47,7 @@ def render(found: "Inspection") -> RenderableType:
         for name, (value, error) in found.parameters.items():
             gradients.add_row(name, with_error(value, math.nan if error is None else error))
         parts += [gradients, ""]
-    parts += [Text(note[:1].upper() + note[1:] + ".", style="dim") for note in (*found.notes, found.theory) if note]
+    parts += [Text(sentence(note), style="dim") for note in (*found.notes, found.theory) if note]
     return Group(*parts)
 
 

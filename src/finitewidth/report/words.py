@@ -68,3 +68,13 @@ def layers(values: ArrayLike, digits: int = 6) -> str:
     if np.all(array[1:] == array[1]):
         return f"{number(float(array[1]), digits)} (first {number(float(array[0]), 4)})"
     return f"{number(float(array[0]), 4)} … {number(float(array[-1]), 4)}"
+
+
+def sentence(text: str) -> str:
+    """With a capital first letter and a full stop; a symbol stays what it is.
+
+    >>> sentence("no critical point"), sentence("χ∥ = χ⊥ = 1 at K* = 1")
+    ('No critical point.', 'χ∥ = χ⊥ = 1 at K* = 1.')
+    """
+    first = text[:1].upper() if text[:1].isascii() else text[:1]  # the capital of χ is Χ
+    return f"{first}{text[1:].rstrip('.')}."
