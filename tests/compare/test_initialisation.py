@@ -9,7 +9,7 @@ import finitewidth as fw
 from finitewidth.compare import Comparison, RunComparison, Verification
 from finitewidth.compare import initialisation as compare
 from finitewidth.flow import singly
-from finitewidth.flow.vertex import FLUCTUATIONS, SHIFTS, TENSORS
+from finitewidth.flow.vertex import FLUCTUATIONS, TENSORS
 from finitewidth.precision import float64
 
 NET = fw.MLP("tanh", depth=3, width=16, C_b=0.2, C_W=1.3, lambda_b=0.5, lambda_W=0.7)
@@ -94,9 +94,12 @@ def deep():
 @pytest.mark.slow  # half an hour on two cores
 @pytest.mark.parametrize("name", TENSORS)
 def test_errors_in_the_recursion_are_caught_behind_three_hidden_layers(name, deep, monkeypatch):
-    """10 % at every layer, 20 % for the shifts. False-alarm rate 0.1 % for each tensor."""
+    """10 % at every layer, 20 % for G1, 40 % for H1. False-alarm rate 0.1 % for each tensor.
+
+    20 % of H1 are 3.3 standard errors of these networks, and 3.45 are needed to be caught; 10⁵ more networks would be.
+    """
     assert verdict(DEEP, deep, name, 2).passed, str(verdict(DEEP, deep, name, 2))
-    plant(monkeypatch, name, 1.2 if name in SHIFTS else 1.1)
+    plant(monkeypatch, name, {"G1": 1.2, "H1": 1.4}.get(name, 1.1))
     assert not verdict(DEEP, deep, name, 2).passed, str(verdict(DEEP, deep, name, 2))
 
 
