@@ -61,8 +61,8 @@ def names() -> tuple[str, ...]:
 def named(name: str) -> Activation:
     """The activation of that name: the same object each time it is asked for.
 
-    Case, hyphens, underscores and spaces do not matter, nor does a module in front (torch.nn.ReLU); parameters follow in
-    parentheses, by position or by name.
+    Case, hyphens, underscores and spaces do not matter, nor does a module in front (torch.nn.ReLU); parameters follow
+    in parentheses, by position or by name.
 
     Arguments
         name: "gelu", "LeakyReLU", "leaky_relu(0.1)", "leaky_relu(negative_slope=0.1)".
