@@ -17,6 +17,8 @@ from rich.console import Console
 
 import finitewidth as fw
 from finitewidth.report import Report
+from finitewidth.report.initialisations import in_words
+from finitewidth.report.verdict import headline
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -84,6 +86,21 @@ def test_numbers_are_those_of_the_flow(gelu_report: Report) -> None:
     largest = np.linalg.eigvalsh(flow.Theta.values[-1])[-1]
     np.testing.assert_allclose(gelu_report.yours.tangent_kernel.learning_rate_sum, 2 / largest, rtol=1e-10)
     np.testing.assert_allclose(gelu_report.yours.tangent_kernel.learning_rate_mse, 40 * 10 / largest, rtol=1e-10)
+
+
+@pytest.mark.parametrize("word", ["good", "rough", "not to be trusted"])
+def test_headline_states_no_number_that_is_not_to_be_trusted(gelu_report: Report, word: Any) -> None:
+    side = gelu_report.critical
+    assert side is not None
+    side = replace(side, finite_width=replace(side.finite_width, first_order=word, r=3.125, scale_std=3.9))
+    assert ("390 %" in headline(side)) == (word == "rough")
+    assert ("r = L/n = 3.1 it is too deep for its width" in headline(side)) == (word == "not to be trusted")
+
+
+def test_no_critical_initialisation_is_said_once() -> None:
+    words = in_words(fw.critical("monomial(2)"), None)
+    assert words.startswith("monomial(2) has no critical initialisation: χ∥/χ⊥ is nowhere 1 ")
+    assert words.count("no critical") == 1
 
 
 def test_critical_side_is_critical_and_brings_the_data_to_the_fixed_point(gelu_report: Report) -> None:

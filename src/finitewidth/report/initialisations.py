@@ -52,7 +52,7 @@ def is_critical(found: Criticality) -> bool:
 def in_words(found: Criticality, twin: MLP | None) -> str:
     """What the advice is, in a few sentences."""
     if twin is None:
-        return f"{found.activation} has no critical initialisation. {found.reason}."
+        return f"{found.activation} has no critical initialisation: {found.reason.removeprefix('no critical point: ')}."
     if not is_critical(found):
         assert found.nearest is not None
         return f"{found.activation} has no critical initialisation to rest at. {found.nearest.note}."
