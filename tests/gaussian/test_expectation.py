@@ -280,6 +280,12 @@ def test_bad_kinks(kinks) -> None:
         fw.expectation(lambda x, y: x, np.eye(2), kinks=kinks)
 
 
+@pytest.mark.parametrize("rtol", [0.0, -1.0, np.nan])
+def test_bad_accuracy(rtol: float) -> None:
+    with pytest.raises(fw.InputError, match="`rtol` must lie between 0 and 1"):
+        fw.expectation(lambda x: x, [[1.0]], rtol=rtol)
+
+
 def test_overflow_is_said() -> None:
     with pytest.raises(fw.InputError, match="use a smaller `K`"):
         fw.expectation(lambda x, y: jnp.exp(x + y), 1e4 * np.eye(2))

@@ -76,8 +76,8 @@ def flow(
     2.0
     """
     x = check_inputs(x)
-    plain = must_be_plain(net, "the first order in 1/n (order=1)") if order == 1 else None
     _check_request(net, x, order, tensors)
+    plain = must_be_plain(net, "the first order in 1/n (order=1)") if order == 1 else None
     kept = _kept_layers(layers, net.depth)
     names = asked_tensors(tensors, net.activation) if order else ()
     if order:
@@ -173,6 +173,8 @@ def _must_be_finite(name: str, values: np.ndarray, net: Architecture) -> None:
 
 
 def _check_request(net: Architecture, x: np.ndarray, order: int, tensors: str | Sequence[str] | None) -> None:
+    if not isinstance(net, Architecture):
+        raise InputError(f"`net` must be an MLP or a ResidualMLP, but got {net!r}; describe the network as fw.MLP(…)")
     if net.n_in is not None and net.n_in != x.shape[1]:
         raise InputError(
             f"`x` has {x.shape[1]} columns, but the network has n_in = {net.n_in}; give inputs of shape (N, {net.n_in})"

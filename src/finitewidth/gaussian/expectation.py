@@ -61,6 +61,8 @@ def expectation(
     0.7179955621
     """
     K = np.asarray(K, dtype=np.float64)
+    if not 0 < rtol < 1:
+        raise InputError(f"`rtol` must lie between 0 and 1, but got {rtol!r}")
     L = factor(K)
     m, rank = L.shape
     places = _kinks_by_argument(kinks, m)
