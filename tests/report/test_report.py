@@ -192,7 +192,11 @@ def test_page_escapes_what_it_is_given(gelu_report: Report, tmp_path: Path) -> N
     ids=["linear", "single", "monomial", "sigmoid", "sign", "tiny", "layered"],
 )
 def test_cases_at_the_edge_are_reported_on(
-    net: fw.MLP, data: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    net: fw.MLP,
+    data: np.ndarray,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
 ) -> None:
     report = fw.report(net, data)
     json.dumps(report.to_dict(), allow_nan=False)
@@ -201,6 +205,7 @@ def test_cases_at_the_edge_are_reported_on(
     checker.feed(report.save_html(tmp_path / "report.html").read_text())
     assert checker.open == []
     assert not re.search(r"\bnan\b", capsys.readouterr().out)
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning) and "NaN" in str(w.message)]
 
 
 def test_critical_network_has_no_second_side() -> None:

@@ -178,7 +178,7 @@ def _susceptibilities(report: "Report", axes: Axes) -> None:
             labels.append((float(perp[-1]), f"χ∥, χ⊥ {side.name}", colour))
         else:
             labels += [(float(parallel[-1]), f"χ∥ {side.name}", colour), (float(perp[-1]), f"χ⊥ {side.name}", colour)]
-        top = max(top, float(np.nanmax(parallel)), float(np.nanmax(perp)))
+        top = float(np.nanmax([*parallel, *perp], initial=top))  # of a σ that jumps, χ⊥ is NaN at every layer
     horizontal_rule(axes, 1.0)
     axes.set_ylim(0, 1.12 * top)
     layer_axis(axes, report.yours.net.depth - 1)
