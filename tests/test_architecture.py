@@ -132,3 +132,24 @@ def test_residual_network_is_a_value_too() -> None:
 def test_residual_network_refuses(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(fw.InputError, match=message):
         fw.ResidualMLP("relu", depth=3, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda x: fw.flow("tanh", x),
+        lambda x: fw.flow("tanh", x, order=1),
+        lambda x: fw.vertex("tanh", x),
+        lambda x: fw.nearly_gaussian("tanh", x),
+        lambda x: fw.tangent_kernel("tanh", x),
+        lambda x: fw.learning_rates("tanh"),
+        lambda x: fw.report("tanh", x),
+        lambda x: fw.predict("tanh", x, [1.0]),
+        lambda x: fw.generalisation("tanh", x, [1.0], x, [1.0]),
+        lambda x: fw.verify("tanh", x),
+        lambda x: fw.ensemble("tanh", x, observables=["K"], n_networks=2),
+    ],
+)
+def test_what_is_no_network_is_said_to_be_none(ask):
+    with pytest.raises(fw.InputError, match=r"`net` must be an MLP.*, but got 'tanh'; make one as fw\.MLP"):
+        ask([[1.0, 2.0]])

@@ -194,12 +194,27 @@ def must_be_plain(net: Architecture, what: str) -> MLP:
     From hidden layer to hidden layer it carries z itself, so that neurons are no longer independent given the layer
     before: a three-point function E[z_i z_i z_j] of order 1/n enters the vertex.
     """
+    check_net(net)
     if isinstance(net, MLP):
         return net
     raise InputError(
         f"{what} is computed for an MLP, but `net` is a {type(net).__name__}; fw.flow(net, x) gives its kernels at "
         "infinite width"
     )
+
+
+def check_net(net: Any) -> None:
+    """Refuse what is no network."""
+    if not isinstance(net, Architecture):
+        raise InputError(
+            f"`net` must be an MLP or a ResidualMLP, but got {net!r}; make one as fw.MLP('tanh', depth=3, width=64)"
+        )
+
+
+def check_mlp(net: Any) -> None:
+    """Refuse what is no MLP."""
+    if not isinstance(net, MLP):
+        raise InputError(f"`net` must be an MLP, but got {net!r}; make one as fw.MLP('tanh', depth=3, width=64)")
 
 
 def whole_number(name: str, value: Any) -> int:

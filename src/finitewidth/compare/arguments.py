@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.architecture import MLP, whole_number
+from finitewidth.architecture import MLP, check_mlp, whole_number
 from finitewidth.errors import InputError
 
 FEWEST = 200
@@ -38,8 +38,7 @@ def checked_degree(degree: Any, *, least: int = 0) -> int:
 
 def scaled_widths(net: MLP, widths: Sequence[int], degree: int) -> list[list[int]]:
     """Widths of all hidden layers, in the ratios of `net`, for each width of the last of them."""
-    if not isinstance(net, MLP):
-        raise InputError(f"`net` must be an MLP, but got {net!r}; make one as fw.MLP('tanh', depth=3, width=64)")
+    check_mlp(net)
     if isinstance(widths, str) or not isinstance(widths, (Sequence, np.ndarray)):
         raise InputError(f"`widths` must be a list such as [24, 48, 96], but got {widths!r}")
     for width in widths:

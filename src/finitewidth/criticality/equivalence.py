@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.architecture import Architecture
+from finitewidth.architecture import Architecture, check_net
 from finitewidth.errors import InputError
 from finitewidth.flow.line import line_flow
 from finitewidth.precision import in_float64
@@ -63,6 +63,7 @@ def learning_rates(net: Architecture, *, mean_square: float = 1.0, Theta: float 
     >>> [round(rate, 12) for rate in rates.lambda_b]  # scale-invariant: 1/(2L) in every layer
     [0.125, 0.125, 0.125, 0.125]
     """
+    check_net(net)
     square, target = _positive("mean_square", mean_square), _positive("Theta", Theta)
     line = line_flow(net, np.array([square]))
     chi, moment = line.chi_perp[:-1, 0], np.concatenate([[square], line.moments[:-1, 0, 0]])

@@ -7,15 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.architecture import MLP, real_array, whole_number
+from finitewidth.architecture import MLP, check_mlp, real_array, whole_number
 from finitewidth.errors import InputError
 from finitewidth.experiments.tensors import TENSORS, Outputs
 
 
 def network(net: Any) -> MLP:
     """`net`, which is an MLP."""
-    if not isinstance(net, MLP):
-        raise InputError(f"`net` must be an MLP, but got {net!r}; make one as fw.MLP('tanh', depth=3, width=64)")
+    check_mlp(net)
     return net
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from finitewidth.architecture import MLP, whole_number
+from finitewidth.architecture import MLP, must_be_plain, whole_number
 from finitewidth.data import check_inputs
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.flow import flow
@@ -192,6 +192,7 @@ def nearly_gaussian(net: MLP, x: Any, *, layer: int | None = None, neurons: int 
     array([0.6])
     """
     x = check_inputs(x)
+    net = must_be_plain(net, "the nearly-Gaussian distribution")
     layer = net.depth if layer is None else whole_number("layer", layer)
     if layer > net.depth:
         raise InputError(f"`layer` must be between 1 and the depth {net.depth}, but got {layer}")

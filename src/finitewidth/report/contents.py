@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finitewidth.architecture import MLP, whole_number
+from finitewidth.architecture import MLP, check_mlp, whole_number
 from finitewidth.criticality import Criticality, PhaseDiagram
 from finitewidth.data import DataSet, check_inputs, load_data
 from finitewidth.errors import InputError
@@ -183,6 +183,8 @@ def report(
     Raises
         InputError: one line: the argument, the value that came, the remedy.
     """
+    if net is not None:
+        check_mlp(net)
     watch = Stopwatch(progress)
     with watch.stage("reading the data"):
         x, sample = _sample(data, inputs)

@@ -116,7 +116,8 @@ def _row_by_row(found: Any, axes: "Axes") -> None:
         known: dict[str, Any] = {"markersize": 5, "markerfacecolor": "none", "markeredgewidth": 0.9}
         axes.plot(place, found.test.target[order], "o", color=INK, label="to be predicted", zorder=2, **known)
     total = len(found.finite.mean)
-    rows = f"{len(order)} of {total} rows" if len(order) < total else f"{total} rows"
+    all_rows = f"{total} row{'s' if total > 1 else ''}"
+    rows = f"{len(order)} of {all_rows}" if len(order) < total else all_rows
     axes.set_xlabel(f"{rows}, ordered by what is predicted")
     axes.set_xticks([])
     axes.set_xlim(-0.8, len(order) - 0.2)

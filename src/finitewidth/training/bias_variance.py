@@ -23,7 +23,7 @@ import numpy as np
 import xarray as xr
 
 from finitewidth.algorithms import Algorithm, GradientFlow
-from finitewidth.architecture import MLP, Architecture, whole_number
+from finitewidth.architecture import MLP, check_net, whole_number
 from finitewidth.data import check_inputs
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.training.prediction import predict
@@ -71,8 +71,7 @@ def generalisation(
     >>> bool((found.error == found.bias_squared + found.variance).all()), found.error.dims
     (True, ('C_W',))
     """
-    if not isinstance(net, Architecture):
-        raise InputError(f"`net` must be an MLP, but got {net!r}; make one as fw.MLP('tanh', depth=3, width=64)")
+    check_net(net)
     scan = _checked(scan)
     targets = checked_targets(y_test, (len(check_inputs(x_test, "x_test")), net.n_out), "y_test")
     others = {name: values for name, values in scan.items() if name != "width"}

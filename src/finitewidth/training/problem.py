@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.architecture import MLP, Architecture, real_array
+from finitewidth.architecture import MLP, check_net, real_array
 from finitewidth.data import DataSet, check_inputs
 from finitewidth.errors import InputError
 
@@ -36,10 +36,7 @@ class Problem:
         Raises
             InputError: for inputs or targets that cannot be used, naming the argument.
         """
-        if not isinstance(net, Architecture):
-            raise InputError(
-                f"`net` must be an MLP or a ResidualMLP, but got {net!r}; make one as fw.MLP('tanh', depth=3, width=64)"
-            )
+        check_net(net)
         x = check_inputs(x_train, "x_train")
         x_new = x if x_test is None else check_inputs(x_test, "x_test")
         for name, each in (("x_train", x), ("x_test", x_new)):
