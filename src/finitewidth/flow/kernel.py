@@ -174,8 +174,6 @@ def _must_be_finite(name: str, values: np.ndarray, net: Architecture) -> None:
 
 
 def _check_request(net: Architecture, x: np.ndarray, order: int, tensors: str | Sequence[str] | None) -> None:
-    if not isinstance(net, Architecture):
-        raise InputError(f"`net` must be an MLP or a ResidualMLP, but got {net!r}; describe the network as fw.MLP(…)")
     if net.n_in is not None and net.n_in != x.shape[1]:
         raise InputError(
             f"`x` has {x.shape[1]} columns, but the network has n_in = {net.n_in}; give inputs of shape (N, {net.n_in})"
