@@ -20,6 +20,7 @@ def assert_within(estimate, expected):
     assert np.abs((estimate.value.values - expected) / error).max() < BOUND
 
 
+@pytest.mark.slow
 def test_tensors_are_those_of_measure():
     run = fw.ensemble(LINEAR, X, observables=["V", "K"], n_networks=2000, workers=1)
     seen = measure(LINEAR, X, n_networks=2000, tensors=["K", "V"])

@@ -89,6 +89,7 @@ def test_every_tensor_of_one_hidden_linear_layer():
         assert (seen.standard_error[name] <= 0.15 * np.abs(value).max()).all()
 
 
+@pytest.mark.slow
 def test_standard_errors_are_honest():
     # squared pulls of 50 experiments average to 63/61 ± 0.21, and pulls to 0 ± 0.14: five such errors fail once in 10^6
     net = fw.MLP("linear", depth=2, width=16)
@@ -138,6 +139,7 @@ def test_networks_of_different_widths_and_seeds_are_independent():
     assert np.abs(np.corrcoef(values) - np.eye(3)).max() < 0.625
 
 
+@pytest.mark.slow
 def test_one_layer_is_exactly_gaussian_with_a_constant_kernel():
     net = fw.MLP("tanh", depth=1, C_b=0.3, C_W=1.4, lambda_b=0.2, lambda_W=0.6)
     seen = measure(net, X, n_networks=2000)

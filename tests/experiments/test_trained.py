@@ -178,6 +178,7 @@ def test_training_takes_no_options_of_drawing(options):
         fw.ensemble(NET, X, training=fw.Training(X, Y, algorithm=DESCENT), n_networks=4, **options)
 
 
+@pytest.mark.slow
 def test_a_second_experiment_alike_does_not_compile_again(monkeypatch):
     net = fw.MLP("tanh", depth=2, width=7)
     made = []

@@ -340,12 +340,6 @@ def test_one_layer() -> None:
 # --- what is refused ---
 
 
-@pytest.mark.parametrize("order", [0, 1])
-def test_what_is_no_network_is_refused(order: int) -> None:
-    with pytest.raises(fw.InputError, match=r"`net` must be an MLP or a ResidualMLP, but got 'tanh'; describe"):
-        fw.flow("tanh", ONE, order=order)
-
-
 @pytest.mark.parametrize(
     ("network", "x", "options", "message"),
     [

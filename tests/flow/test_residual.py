@@ -100,9 +100,8 @@ def real_networks(net, x, n, draws, seed):
     return [(np.mean(f, axis=0), np.std(f, axis=0, ddof=1) / draws**0.5) for f in map(np.asarray, found)]
 
 
-@pytest.mark.parametrize(
-    ("name", "gamma", "xi"), [("gelu", -0.8, 0.7), pytest.param("relu", 1.0, 0.5, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "gamma", "xi"), [("gelu", -0.8, 0.7), ("relu", 1.0, 0.5)])
 def test_kernels_of_real_networks(name, gamma, xi):
     """What is of order 1/n is extrapolated away with networks of two widths; what is left is of order 1/n²."""
     net = fw.ResidualMLP(

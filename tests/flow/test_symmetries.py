@@ -137,6 +137,7 @@ def test_singular_kernels(kind: str) -> None:
         assert np.all(np.isfinite(flow[name])) and np.all(np.isfinite(flow[f"{name}_error"]))
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None)
 @given(exponent=st.integers(-20, 20))
 def test_relu_without_biases_has_a_power_for_each_tensor(exponent: int) -> None:

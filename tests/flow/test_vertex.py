@@ -46,7 +46,11 @@ def test_single_input_in_30_digits() -> None:
 
 @pytest.mark.parametrize(
     ("name", "inputs", "depth", "spacing"),
-    [("gelu", 2, 4, 0.24), ("tanh", 3, 3, 0.24), pytest.param("gelu", 4, 4, 0.36, marks=pytest.mark.slow)],
+    [
+        ("gelu", 2, 4, 0.24),
+        pytest.param("tanh", 3, 3, 0.24, marks=pytest.mark.slow),
+        pytest.param("gelu", 4, 4, 0.36, marks=pytest.mark.slow),
+    ],
 )
 def test_every_entry_of_correlated_inputs(name: str, inputs: int, depth: int, spacing: float) -> None:
     """Unequal widths, hyperparameters by layer, biases: FACTS §2.1–2.4 on one lattice for all inputs together.

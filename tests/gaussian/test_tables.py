@@ -55,7 +55,7 @@ def seen(activation: fw.Activation, K: np.ndarray, s: float):
     return off, edge, table.errors, relative
 
 
-@pytest.mark.parametrize("seed", [1, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 2, *range(4, 16)))])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, *range(2, 16)))])
 def test_the_error_is_honest_and_small(seed: int) -> None:
     s = -1.0 if seed % 3 == 0 else 1.0
     activation = random_activation(seed)

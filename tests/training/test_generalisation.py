@@ -74,7 +74,7 @@ def test_networks_that_were_really_trained_err_as_much(prediction):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"net": "tanh"}, "`net` must be an MLP, but got 'tanh'"),
+        ({"net": "tanh"}, "`net` must be an MLP or a ResidualMLP, but got 'tanh'"),
         ({"scan": {"Cw": [1.0]}}, "`scan` must have keys among C_b, C_W"),
         ({"scan": {"width": [16, 16.5]}}, "`width` must be an integer"),
         ({"scan": {"C_W": ["a"]}}, "`scan` must have numbers for 'C_W', but got 'a'"),

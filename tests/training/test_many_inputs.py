@@ -44,9 +44,8 @@ def tensors():
 
 
 ALGORITHMS = [
-    pytest.param(fw.GradientFlow(2.0), marks=pytest.mark.slow),
     fw.GradientFlow(),
-    fw.GradientDescent(0.3, 40),
+    *(pytest.param(each, marks=pytest.mark.slow) for each in (fw.GradientFlow(2.0), fw.GradientDescent(0.3, 40))),
 ]
 
 
