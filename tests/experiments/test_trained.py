@@ -47,6 +47,7 @@ def test_any_kernel_will_do(controlled):
         assert np.abs(pulls(seen, controlled, name)).max() < 4.4, name
 
 
+@pytest.mark.slow
 def test_before_training_the_mean_is_exactly_zero_and_nothing_has_moved():
     told: list[tuple[int, int]] = []
     seen = measure_trained(
@@ -205,6 +206,7 @@ def counted(function, calls):
     return wrapped
 
 
+@pytest.mark.slow
 def test_kept_programs_look_at_their_own_inputs_and_users_functions_are_read_anew():
     size, net = [1.0], fw.MLP("tanh", depth=2, width=5)
 

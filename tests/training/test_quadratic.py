@@ -104,6 +104,7 @@ def test_outputs_have_parameters_of_their_own():
     np.testing.assert_allclose(both.kernel_change[1], one.kernel_change[0])
 
 
+@pytest.mark.slow
 def test_a_wide_network_is_nearly_its_own_quadratic_model():
     """One network's tangent kernel and dNTK, against the same network trained: better than its linearisation."""
     x, y, few, step, steps = rng.standard_normal((4, 3)), np.array([0.7, -0.4]), [0, 1], 0.2, 6
