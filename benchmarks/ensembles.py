@@ -139,15 +139,15 @@ def workers() -> Record:
                 net,
                 x,
                 observables=["K", "V"],
-                n_networks=20_000,
+                n_networks=100_000,
                 draw="layers",
                 chunk=512,
                 engine=engine,
                 workers=count,
                 progress=lambda done, _, seen=seen: seen.append((time.perf_counter(), done)),
             )
-            # from the time when a tenth is done, start of processes and compilation behind it, to the end
-            (begun, before), (ended, all_of_them) = next(s for s in seen if s[1] > 4000), seen[-1]
+            # from the time when two fifths are done, start of processes and compilation behind them all, to the end
+            (begun, before), (ended, all_of_them) = next(s for s in seen if s[1] > 40_000), seen[-1]
             took[count] = (all_of_them - before) / (ended - begun)
         rates = f"{took[1]:.0f} and {took[2]:.0f} networks a second with one and two"
         rows.append((engine, f"{rates}: {took[2] / took[1]:.2f}×"))
