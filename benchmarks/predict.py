@@ -2,12 +2,14 @@
 
 python benchmarks/predict.py                 # the table
 python benchmarks/predict.py --train 5000    # one row
+python benchmarks/predict.py --train --inputs --many 200 --neurons 1024    # first order of 200 rows of diabetes, and 100 others
 """
 
 import argparse
 import time
 
 import numpy as np
+from sklearn.datasets import load_diabetes
 
 import finitewidth as fw
 
@@ -32,10 +34,26 @@ def first_order(N: int, outputs: int = 1) -> tuple[float, float, float]:
     return time.process_time() - cpu, time.perf_counter() - wall, float(p.error["mean"].max())
 
 
+def many_inputs(N: int, neurons: int) -> tuple[float, float, float]:
+    """CPU and wall seconds of order 1, at the end of training, for N rows of diabetes and N/2 others; and the standard
+    error of the correction to the mean over that correction, rms over inputs."""
+    x, y = load_diabetes(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(x))
+    x, y = (x[order] - x.mean(0)) / x.std(0), (y[order] - y.mean()) / y.std()
+    net = fw.MLP("tanh", depth=3, width=64)
+    cpu, wall = time.process_time(), time.perf_counter()
+    p = fw.predict(net, x[:N], y[:N], x[N : N + N // 2], neurons=neurons)
+    took = time.process_time() - cpu, time.perf_counter() - wall
+    correction = p.mean - p.mean_infinite
+    return *took, float(np.sqrt((p.error["mean"] ** 2).mean() / (correction**2).mean()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=int, nargs="*", default=[500, 2000, 5000], help="training inputs at order 0")
     parser.add_argument("--inputs", type=int, nargs="*", default=[4, 8], help="inputs in all at order 1")
+    parser.add_argument("--many", type=int, nargs="*", default=[], help="rows of diabetes at order 1 (minutes each)")
+    parser.add_argument("--neurons", type=int, default=4096, help="sample neurons for --many")
     arguments = parser.parse_args()
     print("| order | inputs | CPU s | wall s | error of the mean |")
     print("|---|---|---|---|---|")
@@ -43,6 +61,9 @@ def main() -> None:
         for N in sizes:
             cpu, wall, error = measured(N)
             print(f"| {order} | {N} | {cpu:.1f} | {wall:.1f} | {error:.1e} |", flush=True)
+    for N in arguments.many:
+        cpu, wall, error = many_inputs(N, arguments.neurons)
+        print(f"| 1 | {N} + {N // 2} | {cpu:.1f} | {wall:.1f} | {100 * error:.0f} % of the correction |", flush=True)
 
 
 if __name__ == "__main__":
