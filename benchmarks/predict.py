@@ -2,7 +2,7 @@
 
 python benchmarks/predict.py                 # the table
 python benchmarks/predict.py --train 5000    # one row
-python benchmarks/predict.py --train --inputs --many 200 --neurons 1024    # order 1 of 200 rows of diabetes and 100 others
+python benchmarks/predict.py --train --inputs --many 200 --neurons 1024  # order 1: 200 rows of diabetes, 100 others
 """
 
 import argparse
