@@ -1,7 +1,7 @@
 """The recursions of order 1/n as the literature writes them, tensor by tensor (FACTS §2.1–2.6; PDLT ch. 4, 8, 11).
 
-The library derives them from one vertex; here each is typed out, derivatives by K as averages of f(z)(zz − K)… times
-inverses of K, and averages over all inputs by the trapezoid rule on one lattice. NumPy and mpmath only.
+The library derives them from one vertex; here each is typed out, derivatives by K as averages of f(z)(zz − K) times
+inverses of the root of K, and averages over all inputs by the trapezoid rule on one lattice. NumPy and mpmath only.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,9 +44,10 @@ class Averages:
         x = np.stack(np.meshgrid(*[x] * N, indexing="ij")).reshape(N, -1)
         x = x[:, (x * x).sum(0) <= self.reach**2]
         self.weight = np.exp(-0.5 * (x * x).sum(0)) * (self.spacing / np.sqrt(2 * np.pi)) ** N
-        self.z = np.linalg.cholesky(self.K) @ x
-        self.s = self.derivatives(self.z)
-        self.inverse = np.linalg.inv(self.K)
+        root = np.linalg.cholesky(self.K)
+        self.x, self.s = x, self.derivatives(root @ x)
+        # K⁻¹z = root⁻ᵀx: rounding is amplified by the condition number of the root, not by that of K
+        self.inverse_root = np.linalg.inv(root)
 
     def _products(self, f: Array, g: Array) -> Array:
         return (f[:, None] * g).reshape(len(f) * len(g), -1)
@@ -61,27 +62,22 @@ class Averages:
     def linear(self, i: int, j: int) -> Array:
         """K⁻¹_{ac} ⟨z_a s_1 s_2⟩, axes 1, 2, c."""
         N = len(self.K)
-        return ((self._products(self.s[i], self.s[j]) * self.weight) @ self.z.T).reshape(N, N, N) @ self.inverse
+        return ((self._products(self.s[i], self.s[j]) * self.weight) @ self.x.T).reshape(N, N, N) @ self.inverse_root
 
     def dd(self, i: int, j: int) -> Array:
         """K⁻¹K⁻¹ ⟨s_1 s_2 (zz − K)⟩, axes 1, 2, a, b."""
         N = len(self.K)
-        zz = self._products(self.z, self.z) - self.K.reshape(-1, 1)
-        raw = ((self._products(self.s[i], self.s[j]) * self.weight) @ zz.T).reshape(N, N, N, N)
-        return sum_over("xycd,ca,db->xyab", raw, self.inverse, self.inverse)
+        xx = self._products(self.x, self.x) - np.eye(N).reshape(-1, 1)
+        raw = ((self._products(self.s[i], self.s[j]) * self.weight) @ xx.T).reshape(N, N, N, N)
+        return sum_over("xycd,ca,db->xyab", raw, self.inverse_root, self.inverse_root)
 
     def dddd(self, i: int, j: int) -> Array:
-        """The same with the Hermite polynomial of fourth degree, axes 1, 2, a, b, c, d."""
-        N, K, f = len(self.K), self.K, self._products(self.s[i], self.s[j]) * self.weight
-        zz = self._products(self.z, self.z)
-        second = (f @ zz.T).reshape(N, N, N, N)
-        raw = (f @ self._products(zz, zz).T).reshape((N,) * 6)
-        for kept, gone in (("ab", "cd"), ("ac", "bd"), ("ad", "bc"), ("bc", "ad"), ("bd", "ac"), ("cd", "ab")):
-            raw -= sum_over(f"xy{kept},{gone}->xyabcd", second, K)
-        mean = self.pair(i, j)
-        for one, other in (("ab", "cd"), ("ac", "bd"), ("ad", "bc")):
-            raw += sum_over(f"xy,{one},{other}->xyabcd", mean, K, K)
-        return sum_over("xyabcd,ae,bf,cg,dh->xyefgh", raw, *[self.inverse] * 4)
+        """The same of ∂_c∂_d(s_1 s_2), axes 1, 2, a, b, c, d: four inverses would amplify rounding twice as often."""
+        N = len(self.K)
+        total, unit = np.zeros((N,) * 6), np.eye(N)
+        for at, c, d in (((2, 0), "x", "x"), ((1, 1), "x", "y"), ((1, 1), "y", "x"), ((0, 2), "y", "y")):
+            total += sum_over(f"xyab,{c}c,{d}d->xyabcd", self.dd(i + at[0], j + at[1]), unit, unit)
+        return total
 
 
 def step(m: Averages, X: dict[str, Array], Th: Array, CW: float, lW: float, r: float) -> dict[str, Array]:
