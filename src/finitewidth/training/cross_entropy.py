@@ -112,6 +112,8 @@ def drawn(algorithm: Algorithm, kernels: Kernels, targets: np.ndarray, regularis
     N, n_L = targets.shape
     rates, modes = scipy.linalg.eigh(kernels.K_TT)
     kept = rates > N * np.finfo(float).eps * rates[-1]
+    # of either sign of a mode, which rounding decides: always the same draws on every machine
+    modes = modes * np.sign(modes[np.abs(modes).argmax(0), np.arange(N)])
     root = (modes[:, kept] * np.sqrt(rates[kept]))[:, ::-1]  # K_TT = root rootᵀ, most of the variance first
     through = (kernels.K_XT @ modes[:, kept] / np.sqrt(rates[kept]))[:, ::-1]
     ranks = root.shape[1]
