@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from finitewidth.criticality import phase_diagram as phase_diagram
     from finitewidth.data import load_data as load_data
     from finitewidth.errors import InputError as InputError
+    from finitewidth.errors import TrustWarning as TrustWarning
     from finitewidth.experiments import observables as observables
     from finitewidth.experiments.ensembles import ensemble as ensemble
     from finitewidth.experiments.observables import Observable as Observable
@@ -93,6 +94,7 @@ _HOME = {
     "report": "finitewidth.report",
     "inspect": "finitewidth.frontends.jax.inspection",
     "InputError": "finitewidth.errors",
+    "TrustWarning": "finitewidth.errors",
 }
 _PUBLIC_MODULES = ("activations", "initializers", "observables", "sklearn")
 # Front ends, reached as `fw.torch`; not in `__all__`, so that `import *` does not ask for PyTorch.
