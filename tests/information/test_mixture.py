@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import finitewidth as fw
+from finitewidth.errors import InputError
 from tests.information.draws import covariance, mean
 
 BOUND = 5.0
@@ -60,3 +61,12 @@ def test_inputs_that_no_network_tells_apart():
     tied = fw.nearly_gaussian(fw.MLP("relu", depth=3, width=50, C_W=2.0), [[1.0, 2.0], [2.0, 4.0]])
     z = tied.sample(100, key=jax.random.key(2))
     np.testing.assert_allclose(z[..., 1], 2 * z[..., 0], rtol=1e-6)
+
+
+def test_a_number_is_a_key(found):
+    same = [found.sample(5, key=key) for key in (7, jax.random.key(7), jax.random.PRNGKey(7))]
+    assert np.array_equal(same[0], same[1]) and np.array_equal(same[0], same[2])
+    assert not np.array_equal(same[0], found.sample(5, key=8))
+    for wrong in ("7", 7.0, True, np.zeros(2), None):
+        with pytest.raises(InputError, match="`key` must be a whole number or a key of"):
+            found.sample(5, key=wrong)

@@ -7,9 +7,11 @@ of Ĝ, and needed, is its mean K + G1/n and its covariance V/n; everything here 
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from finitewidth.architecture import MLP, must_be_plain, whole_number
@@ -137,15 +139,21 @@ class NearlyGaussian:
         z = self._checked(z)
         return np.exp(self.action.gaussian(z)) * (1 + self.action.correction(z))
 
-    def sample(self, size: int, *, key: jax.Array) -> Array:
+    def sample(self, size: int, *, key: jax.Array | int = 0) -> Array:
         """`size` draws of the m neurons on the N inputs, (size, m, N): z ~ N(0, Ĝ), one positive Ĝ a draw.
 
         Ĝ has the mean K + G1/n and the covariance V/n, so that all moments are right to order 1/n (see
-        `finitewidth.information.mixture`); the same key gives the same numbers.
+        `finitewidth.information.mixture`).
+
+        Arguments
+            key: a JAX random key, or a whole number from which one is made. The same key gives the same numbers.
+
+        Raises
+            InputError: for sizes and keys that are none.
         """
         tensors = {"K": self.K, "shift": self.shift, "fluctuation": self.fluctuation}
         error = float(self.V_error.max()) / self.n
-        return mixture_sample(key, whole_number("size", size), self.neurons, error=error, **tensors)
+        return mixture_sample(_key(key), whole_number("size", size), self.neurons, error=error, **tensors)
 
     def _checked(self, z: Any) -> Array:
         z = np.asarray(z, dtype=np.float64)
@@ -164,6 +172,14 @@ class NearlyGaussian:
                 stacklevel=3,
             )
         return z
+
+
+def _key(value: Any) -> jax.Array:
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return jax.random.key(int(value))
+    if isinstance(value, jax.Array) and (jnp.issubdtype(value.dtype, jax.dtypes.prng_key) or value.shape == (2,)):
+        return value
+    raise InputError(f"`key` must be a whole number or a key of jax.random.key, but got {value!r}")
 
 
 def nearly_gaussian(net: MLP, x: Any, *, layer: int | None = None, neurons: int | None = None) -> NearlyGaussian:
