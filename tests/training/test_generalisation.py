@@ -63,10 +63,10 @@ def test_networks_that_were_really_trained_err_as_much(prediction):
         error = (mean[:, 0, 0, 2].mean() - TARGET[0]) * 2 * (mean[:, 0, 0, 2] - mean[:, 0, 0, 2].mean())
         spread = (error + covariance[:, 0, 0, 2, 0, 2]).std(ddof=1) / np.sqrt(len(each))
         value = (seen.value["mean"][0, 0, 2] - TARGET[0]) ** 2 + seen.value["covariance"][0, 0, 2, 0, 2]
-        off.append(n * (value - float(theory.error_infinite)))
+        off.append(n * (value - theory.error_infinite.item()))
         errors.append(n * spread)
     fit = extrapolate(widths, np.array(off)[:, None], np.array(errors)[:, None], order=1)
-    stated = float(theory.error_first_order)
+    stated = theory.error_first_order.item()
     assert abs(fit.value[0] - stated) < 4 * fit.standard_error[0], (stated, fit.value, fit.standard_error)
     assert fit.standard_error[0] < 0.2 * abs(stated)
 
