@@ -91,7 +91,7 @@ def ensemble_moments(activation, depth, n_out, algorithm, rule, step, steps, wid
 CASES = [
     ("tanh", 3, 1, fw.GradientDescent(0.3, 6), "descent", 0.3, 6),
     ("gelu", 3, 2, fw.GradientFlow(time=2.0), "flow", 0.5, 4),
-    ("tanh", 3, 1, fw.GradientFlow(), "flow", 0.5, 40),
+    ("tanh", 3, 1, fw.GradientFlow(), "flow", 0.5, 120),  # networks of slow modes too are at their labels then
     ("gelu", 2, 2, fw.GradientDescent(0.5), "descent", 0.5, 40),
 ]
 

@@ -101,7 +101,9 @@ def verify_trained(
         n_networks: how many are trained of each width, at least 200. Errors fall as 1/√n_networks.
         widths: of the last hidden layer, more than `degree`; the others keep their ratios to it.
         degree: of the fit in 1/n to the values, 1, 2 or 3; coefficients of 1/n are fitted with one degree less. What is
-            left out is of order n^−(degree+1) and n^−degree of the widths.
+            left out is of order n^−(degree+1) and n^−degree of the widths; it grows with depth and with the step (tanh,
+            depth 4, 6 steps of 0.6 of the stable bound: 15 % of the mean's coefficient at the default widths, 5 % with
+            degree 3 and a width of 192 more).
         seed: the same seed draws the same networks.
         false_alarm_rate: how often a right theory may fail.
         progress: called as progress(networks trained, of how many).
