@@ -4,9 +4,8 @@
     python benchmarks/trainability.py table --store trainability.jsonl
 
 MLPs of width 128 and depth 10, 30, 100 on digits of scikit-learn (1297 to train on, 500 to test), batches of 64, plain
-SGD and Adam, five learning rates each (a factor of about 3 apart), three seeds. Weights are drawn by PyTorch itself;
-training is done in JAX, all rates and seeds of a row at once. A run has trained if it classifies more than half of the
-test digits.
+SGD and Adam, five learning rates each (a factor of about 3 apart, trained at once, on one core), three seeds, one
+after the other: a seed draws weights and batches. A run has trained if it classifies more than half of the test digits.
 
     default     nn.Linear as it comes
     xavier      xavier_normal_, biases 0
@@ -21,27 +20,31 @@ test digits.
 import argparse
 import json
 import time
-from functools import partial
 from itertools import product
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import torch
 
 import finitewidth as fw
 
+
+class Mish(torch.nn.Module):
+    """torch.nn.Mish, whose derivative is slow on CPUs, from faster parts."""
+
+    def forward(self, z):
+        return z * torch.nn.functional.softplus(z).tanh()
+
+
 ACTIVATIONS = {
-    "relu": (torch.nn.ReLU, jax.nn.relu),
-    "tanh": (torch.nn.Tanh, jnp.tanh),
-    "gelu": (torch.nn.GELU, partial(jax.nn.gelu, approximate=False)),
-    "silu": (torch.nn.SiLU, jax.nn.silu),
-    "mish": (torch.nn.Mish, jax.nn.mish),
-    "elu": (torch.nn.ELU, jax.nn.elu),
-    "sin": (lambda: fw.torch.from_spec(fw.MLP("sin", depth=2, n_in=1))[1], jnp.sin),
-    "softplus": (torch.nn.Softplus, jax.nn.softplus),
+    "relu": torch.nn.ReLU,
+    "tanh": torch.nn.Tanh,
+    "gelu": torch.nn.GELU,
+    "silu": torch.nn.SiLU,
+    "mish": torch.nn.Mish,
+    "elu": torch.nn.ELU,
+    "sin": lambda: fw.torch.from_spec(fw.MLP("sin", depth=2, n_in=1))[1],
+    "softplus": torch.nn.Softplus,
 }
 SCHEMES = ("default", "xavier", "kaiming", "lsuv", "ours", "orthogonal", "scaled", "both")
 OPTIONS = {
@@ -64,7 +67,7 @@ DOCUMENTED_GAIN = {"relu": "relu", "tanh": "tanh", "elu": "relu"}
 def digits():
     data = fw.load_data("digits")
     order = np.random.default_rng(0).permutation(len(data.inputs))
-    x, y = data.inputs[order].astype(np.float32), np.asarray(data.targets)[order].astype(np.int32)
+    x, y = data.inputs[order].astype(np.float32), np.asarray(data.targets)[order].astype(np.int64)
     return (x[:-500], y[:-500]), (x[-500:], y[-500:])
 
 
@@ -72,9 +75,7 @@ def drawn(activation, depth, scheme, seed, x):
     """A model as `scheme` initialises it."""
     torch.manual_seed(seed)
     widths = [x.shape[1], *[WIDTH] * (depth - 1), 10]
-    modules = [
-        m for i in range(depth) for m in (torch.nn.Linear(widths[i], widths[i + 1]), ACTIVATIONS[activation][0]())
-    ]
+    modules = [m for i in range(depth) for m in (torch.nn.Linear(widths[i], widths[i + 1]), ACTIVATIONS[activation]())]
     model = torch.nn.Sequential(*modules[:-1])
     layers = [m for m in model if isinstance(m, torch.nn.Linear)]
     if scheme in OPTIONS:
@@ -106,87 +107,101 @@ def unit_variance_(model, z):
         z = module(z)
 
 
-def stacked(trees):
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+def layers_of(model):
+    return [m for m in model if isinstance(m, torch.nn.Linear)]
 
 
 def parameters(model):
-    """First layer, hidden layers on one leading axis, last layer."""
-    layers = [(m.weight.detach().numpy().T, m.bias.detach().numpy()) for m in model if isinstance(m, torch.nn.Linear)]
-    return {"first": layers[0], "hidden": stacked(layers[1:-1]), "last": layers[-1]}
+    """Weights (as matrices that act from the right) and biases (as rows), in turn, first layer first."""
+    return [t for m in layers_of(model) for t in (m.weight.detach().T, m.bias.detach()[None])]
 
 
 def rate_factors(model, optimizer, x):
-    """What param_groups multiplies `lr` by, in the layout of `parameters`."""
+    """What param_groups multiplies `lr` by, in the order of `parameters`."""
     kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[optimizer]
     groups = fw.torch.param_groups(model, lr=1.0, optimizer=kind, example_input=torch.tensor(x[:256]))
-    by_name = {g["name"]: np.float32(g["lr"]) for g in groups}
-    numbers = [i for i, m in enumerate(model) if isinstance(m, torch.nn.Linear)]
-    pairs = [(by_name[f"{i}.weight"].reshape(1, 1), by_name[f"{i}.bias"].reshape(1)) for i in numbers]
-    return {"first": pairs[0], "hidden": stacked(pairs[1:-1]), "last": pairs[-1]}
+    by_name = {g["name"]: g["lr"] for g in groups}
+    return [by_name[f"{i}.{n}"] for i, m in enumerate(model) if m in layers_of(model) for n in ("weight", "bias")]
 
 
-def ones_for(params):
-    """Plain rates, in the shapes of `rate_factors` of several runs: all schemes then share one compiled program."""
-
-    def of(weight, bias):
-        return np.ones((*weight.shape[:-2], 1, 1), np.float32), np.ones((*bias.shape[:-1], 1), np.float32)
-
-    return {place: of(*layer) for place, layer in params.items()}
+def logits(p, sigma, z):
+    """(runs, inputs, classes) of parameters with a leading axis of runs."""
+    for number in range(0, len(p), 2):
+        z = torch.baddbmm(p[number + 1], sigma(z) if number else z, p[number])
+    return z
 
 
-@partial(jax.jit, static_argnames=("activation", "optimizer", "steps"))
-def trained(params, factors, rates, keys, data, test, *, activation, optimizer, steps):
-    """Test accuracies of every (run of `params`, rate) after `steps` batches."""
-    sigma = ACTIVATIONS[activation][1]
-    rule = optax.scale_by_adam() if optimizer == "adam" else optax.identity()
-
-    def logits(p, x):
-        z = x @ p["first"][0] + p["first"][1]
-        z, _ = jax.lax.scan(lambda z, layer: (sigma(z) @ layer[0] + layer[1], None), z, p["hidden"])
-        return sigma(z) @ p["last"][0] + p["last"][1]
-
-    def loss(p, x, y):
-        return optax.softmax_cross_entropy_with_integer_labels(logits(p, x), y).mean()
-
-    def run(p, factors, key, rate):
-        def step(carry, key):
-            p, state = carry
-            rows = jax.random.randint(key, (BATCH,), 0, len(data[0]))
-            update, state = rule.update(jax.grad(loss)(p, data[0][rows], data[1][rows]), state)
-            return (jax.tree.map(lambda w, u, f: w - rate * f * u, p, update, factors), state), None
-
-        (p, _), _ = jax.lax.scan(step, (p, rule.init(p)), jax.random.split(key, steps))
-        return (jnp.argmax(logits(p, test[0]), axis=1) == test[1]).mean(), jnp.isfinite(loss(p, *test))
-
-    by_rate = jax.vmap(run, in_axes=(None, None, None, 0))
-    return jax.vmap(by_rate, in_axes=(0, 0, 0, None))(params, factors, keys, rates)
+def losses(p, sigma, x, y):
+    """Mean cross-entropy of each run."""
+    each = torch.nn.functional.cross_entropy(logits(p, sigma, x).transpose(1, 2), y, reduction="none")
+    return each.mean(dim=1)
 
 
-def row(activation, depth, optimizer, scheme, seeds, steps):
+def adam_(moments, g, number):
+    """Adam's direction from the gradient g of step `number`, with PyTorch's defaults; `moments` are kept up."""
+    first, second, direction = moments
+    first.lerp_(g, 0.1)
+    second.mul_(0.999).addcmul_(g, g, value=0.001)
+    # m/(1 − 0.9ᵗ) / (√(v/(1 − 0.999ᵗ)) + 1e-8); memory allotted anew would take twice the time
+    shrunk = (1 - 0.999**number) ** 0.5
+    torch.sqrt(second, out=direction).add_(1e-8 * shrunk)
+    return torch.div(first, direction, out=direction).mul_(shrunk / (1 - 0.9**number))
+
+
+def trained(model, factors, rates, rows, data, test, *, sigma, optimizer):
+    """Test accuracy at every rate, after a step for each batch of `rows`; 0.1 where the loss is no longer finite.
+
+    All rates at once, as batched products, and with the same batches. A run whose loss is no longer finite is dropped
+    at the next 50th step.
+    """
+    p = [t.expand(len(rates), -1, -1).clone() for t in parameters(model)]
+    eta = [torch.tensor(rates)[:, None, None] * factor for factor in factors]
+    moments = [[torch.zeros_like(w) for _ in range(3)] for w in p] if optimizer == "adam" else []
+    x, y = torch.tensor(data[0]), torch.tensor(data[1])
+    left = np.arange(len(rates))
+    for number, batch in enumerate(torch.tensor(rows), start=1):
+        for w in p:
+            w.requires_grad_()
+        loss = losses(p, sigma, x[batch].expand(len(left), -1, -1), y[batch].expand(len(left), -1))
+        gradient = torch.autograd.grad(loss.sum(), p)
+        with torch.no_grad():
+            for i, (w, g) in enumerate(zip(p, gradient, strict=True)):
+                w.addcmul_(eta[i], adam_(moments[i], g, number) if moments else g, value=-1)
+            if number % 50 == 0 and not loss.isfinite().all():
+                keep = loss.isfinite()
+                left, p, eta = left[keep.numpy()], [w[keep] for w in p], [e[keep] for e in eta]
+                moments = [[t[keep] for t in m] for m in moments]
+        if not len(left):
+            break
+    accuracy = np.full(len(rates), 0.1)
+    with torch.no_grad():
+        for at, number in enumerate(left):
+            z = logits([w[at : at + 1] for w in p], sigma, torch.tensor(test[0])[None])[0]
+            if z.isfinite().all():
+                accuracy[number] = float((z.argmax(dim=1) == torch.tensor(test[1])).double().mean())
+    return accuracy
+
+
+def row(activation, depth, optimizer, scheme, seed, steps):
     data, test = digits()
-    models = [drawn(activation, depth, scheme, seed, data[0]) for seed in range(seeds)]
-    params = stacked([parameters(m) for m in models])
+    model = drawn(activation, depth, scheme, seed, data[0])
     is_scaled = scheme in ("scaled", "both")
-    factors = stacked([rate_factors(m, optimizer, data[0]) for m in models]) if is_scaled else ones_for(params)
+    factors = rate_factors(model, optimizer, data[0]) if is_scaled else [1.0] * 2 * depth
     rates = RATES[optimizer, is_scaled]
-    keys = jax.random.split(jax.random.key(0), seeds)
-    before = time.process_time(), time.perf_counter()
-    accuracy, finite = trained(
-        params, factors, jnp.array(rates), keys, data, test, activation=activation, optimizer=optimizer, steps=steps
-    )
-    accuracy = np.where(finite, accuracy, 0.1)
+    rows = np.random.default_rng((1, seed)).integers(len(data[0]), size=(steps, BATCH))
+    sigma = Mish() if activation == "mish" else ACTIVATIONS[activation]()
+    before = time.process_time()
+    accuracy = trained(model, factors, rates, rows, data, test, sigma=sigma, optimizer=optimizer)
     return {
         "activation": activation,
         "depth": depth,
         "optimizer": optimizer,
         "scheme": scheme,
-        "seeds": seeds,
+        "seed": seed,
         "steps": steps,
         "rates": list(rates),
-        "accuracy": np.round(accuracy, 4).tolist(),  # by seed and rate
-        "cpu_seconds": round(time.process_time() - before[0], 1),
-        "seconds": round(time.perf_counter() - before[1], 1),
+        "accuracy": np.round(accuracy, 4).tolist(),
+        "cpu_seconds": round(time.process_time() - before, 1),
     }
 
 
@@ -195,53 +210,59 @@ def read(store):
 
 
 def run(store, activations, depths, optimizers, schemes, seeds, steps):
-    names = ("activation", "depth", "optimizer", "scheme", "seeds", "steps")
+    names = ("activation", "depth", "optimizer", "scheme", "seed", "steps")
     done = {tuple(r[n] for n in names) for r in read(store)}
-    wanted = [(*w, seeds, steps) for w in product(activations, depths, optimizers, schemes)]
+    wanted = [(*w[1:], w[0], steps) for w in product(range(seeds), activations, depths, optimizers, schemes)]
     for number, w in enumerate(wanted, start=1):
         if w in done:
             continue
         made = row(*w)
         with store.open("a") as file:
             file.write(json.dumps(made) + "\n")
-        best = np.mean(made["accuracy"], axis=0).max()
-        print(f"{number}/{len(wanted)} {w[:4]} best {best:.3f} in {made['seconds']} s", flush=True)
+        print(f"{number}/{len(wanted)} {w[:5]} best {max(made['accuracy']):.3f}, {made['cpu_seconds']} s", flush=True)
+
+
+def _gathered(store):
+    """By activation, optimizer, depth and scheme: accuracies (seed, rate)."""
+    found = {}
+    for r in sorted(read(store), key=lambda r: r["seed"]):
+        found.setdefault((r["activation"], r["optimizer"], r["depth"], r["scheme"]), []).append(r["accuracy"])
+    return {at: np.array(accuracies) for at, accuracies in found.items()}
+
+
+def _of_seeds(accuracies):
+    """Mean in %, and its standard error where there are seeds to tell it from."""
+    mean, n = 100 * np.mean(accuracies), len(accuracies)
+    return f"{mean:.1f}" + (f" ± {100 * np.std(accuracies, ddof=1) / n**0.5:.1f}" if n > 1 else "")
 
 
 def _cell(accuracy):
-    by_rate = accuracy.mean(axis=0)
-    best = int(by_rate.argmax())
-    at_end = best in (0, len(by_rate) - 1) and by_rate[best] > 0.5
-    return f"{100 * by_rate[best]:.1f}{'*' if at_end else ''} ({100 * (accuracy > 0.5).mean():.0f} %)"
+    best = int(accuracy.mean(axis=0).argmax())
+    at_end = best in (0, accuracy.shape[1] - 1) and accuracy[:, best].mean() > 0.5
+    return f"{_of_seeds(accuracy[:, best])}{'*' if at_end else ''} ({100 * (accuracy > 0.5).mean():.0f} %)"
 
 
 def table(store):
-    rows = read(store)
-    key = lambda r: (r["activation"], r["optimizer"], r["depth"])  # noqa: E731
-    found = {(*key(r), r["scheme"]): np.asarray(r["accuracy"]) for r in rows}
+    found = _gathered(store)
     print(
-        "Test accuracy in %, mean over seeds, at the best learning rate (* at an end of the sweep); in parentheses the "
-        "share of runs that trained\n"
+        "Test accuracy in %, mean over seeds ± its standard error, at the best learning rate (* at an end of the "
+        "sweep); in parentheses the share of runs that trained, over seeds and rates\n"
     )
     print("| activation | optimizer | depth | " + " | ".join(SCHEMES) + " |\n" + "|---" * (3 + len(SCHEMES)) + "|")
-    for at in sorted({key(r) for r in rows}):
-        cells = []
-        for scheme in SCHEMES:
-            a = found.get((*at, scheme))
-            cells.append("" if a is None else _cell(a))
+    for at in sorted({at[:3] for at in found}, key=lambda at: (at[1] != "sgd", at[2], list(ACTIVATIONS).index(at[0]))):
+        cells = [_cell(found[*at, scheme]) if (*at, scheme) in found else "" for scheme in SCHEMES]
         print(f"| {at[0]} | {at[1]} | {at[2]} | " + " | ".join(cells) + " |")
     print("\nOne learning rate, the best at depth 10, at other depths: test accuracy in %\n")
     print("| activation | optimizer | scheme | depth 10 | depth 30 | depth 100 |\n|---|---|---|---|---|---|")
-    for activation, optimizer in sorted({(r["activation"], r["optimizer"]) for r in rows}):
-        for scheme in ("ours", "scaled", "orthogonal", "both"):
-            at_10 = found.get((activation, optimizer, 10, scheme))
-            if at_10 is None:
-                continue
-            best = int(at_10.mean(axis=0).argmax())
-            cells = [found.get((activation, optimizer, depth, scheme)) for depth in DEPTHS]
-            shown = ["" if a is None else f"{100 * a[:, best].mean():.1f}" for a in cells]
-            if any(shown[1:]):
-                print(f"| {activation} | {optimizer} | {scheme} | " + " | ".join(shown) + " |")
+    for optimizer, activation, scheme in product(
+        ("sgd", "adam"), ACTIVATIONS, ("ours", "scaled", "orthogonal", "both")
+    ):
+        cells = [found.get((activation, optimizer, depth, scheme)) for depth in DEPTHS]
+        if cells[0] is None or all(c is None for c in cells[1:]):
+            continue
+        best = int(cells[0].mean(axis=0).argmax())
+        shown = ["" if a is None else _of_seeds(a[:, best]) for a in cells]
+        print(f"| {activation} | {optimizer} | {scheme} | " + " | ".join(shown) + " |")
 
 
 def main():
@@ -262,4 +283,6 @@ def main():
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)  # gradients that vanish become denormal, and those are slow
     main()
