@@ -15,6 +15,11 @@ after the other: a seed draws weights and batches. A run has trained if it class
     orthogonal  fw.torch.critical_init_(distribution="orthogonal", output_std=1)
     scaled      ours with fw.torch.param_groups
     both        orthogonal with fw.torch.param_groups
+
+and, on demand, the two options of `orthogonal` one at a time:
+
+    weights     fw.torch.critical_init_(distribution="orthogonal")
+    outputs     fw.torch.critical_init_(output_std=1)
 """
 
 import argparse
@@ -47,11 +52,14 @@ ACTIVATIONS = {
     "softplus": torch.nn.Softplus,
 }
 SCHEMES = ("default", "xavier", "kaiming", "lsuv", "ours", "orthogonal", "scaled", "both")
+ONE_OPTION = ("weights", "outputs")
 OPTIONS = {
     "ours": {},
     "scaled": {},
     "orthogonal": {"distribution": "orthogonal", "output_std": 1.0},
     "both": {"distribution": "orthogonal", "output_std": 1.0},
+    "weights": {"distribution": "orthogonal"},
+    "outputs": {"output_std": 1.0},
 }
 DEPTHS, WIDTH, BATCH = (10, 30, 100), 128, 64
 # plain rates, and rates of param_groups, in which a step changes outputs by order lr
@@ -152,7 +160,7 @@ def trained(model, factors, rates, rows, data, test, *, sigma, optimizer):
     """Test accuracy at every rate, after a step for each batch of `rows`; 0.1 where the loss is no longer finite.
 
     All rates at once, as batched products, and with the same batches. A run whose loss is no longer finite is dropped
-    at the next 50th step.
+    at the next tenth step.
     """
     p = [t.expand(len(rates), -1, -1).clone() for t in parameters(model)]
     eta = [torch.tensor(rates)[:, None, None] * factor for factor in factors]
@@ -167,7 +175,7 @@ def trained(model, factors, rates, rows, data, test, *, sigma, optimizer):
         with torch.no_grad():
             for i, (w, g) in enumerate(zip(p, gradient, strict=True)):
                 w.addcmul_(eta[i], adam_(moments[i], g, number) if moments else g, value=-1)
-            if number % 50 == 0 and not loss.isfinite().all():
+            if number % 10 == 0 and not loss.isfinite().all():
                 keep = loss.isfinite()
                 left, p, eta = left[keep.numpy()], [w[keep] for w in p], [e[keep] for e in eta]
                 moments = [[t[keep] for t in m] for m in moments]
@@ -272,7 +280,7 @@ def main():
     parser.add_argument("--activations", nargs="+", default=list(ACTIVATIONS), choices=list(ACTIVATIONS))
     parser.add_argument("--depths", nargs="+", type=int, default=list(DEPTHS))
     parser.add_argument("--optimizers", nargs="+", default=["sgd", "adam"], choices=["sgd", "adam"])
-    parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=list(SCHEMES))
+    parser.add_argument("--schemes", nargs="+", default=list(SCHEMES), choices=[*SCHEMES, *ONE_OPTION])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300)
     given = parser.parse_args()
