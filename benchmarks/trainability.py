@@ -267,6 +267,11 @@ def table(store):
     for at in sorted({at[:3] for at in found}, key=lambda at: (at[1] != "sgd", at[2], list(ACTIVATIONS).index(at[0]))):
         cells = [_cell(found[*at, scheme]) if (*at, scheme) in found else "" for scheme in SCHEMES]
         print(f"| {at[0]} | {at[1]} | {at[2]} | " + " | ".join(cells) + " |")
+    _print_transferred(found)
+    _print_one_rate(found)
+
+
+def _print_transferred(found):
     print("\nOne learning rate, the best at depth 10, at other depths: test accuracy in %\n")
     print("| activation | optimizer | scheme | depth 10 | depth 30 | depth 100 |\n|---|---|---|---|---|---|")
     for optimizer, activation, scheme in product(
@@ -278,6 +283,20 @@ def table(store):
         best = int(cells[0].mean(axis=0).argmax()) - len(RATES[optimizer, False])  # from the end: depth 100 has more
         shown = ["" if a is None else _of_seeds(a[:, best]) for a in cells]
         print(f"| {activation} | {optimizer} | {scheme} | " + " | ".join(shown) + " |")
+
+
+def _print_one_rate(found):
+    print("\nOne learning rate for all activations: mean test accuracy in %, and that of the worst activation\n")
+    print("| optimizer | depth | scheme | rate | mean | worst |\n" + "|---" * 6 + "|")
+    for optimizer, depth, scheme in product(("sgd", "adam"), DEPTHS, SCHEMES):
+        means = [a.mean(axis=0) for at, a in found.items() if at[1:] == (optimizer, depth, scheme)]
+        if len(means) < len(ACTIVATIONS):
+            continue
+        best = int(np.mean(means, axis=0).argmax())
+        rate, of_rate = rates_of(optimizer, scheme in ("scaled", "both"), depth)[best], np.array(means)[:, best]
+        print(
+            f"| {optimizer} | {depth} | {scheme} | {rate:g} | {100 * of_rate.mean():.1f} | {100 * of_rate.min():.1f} |"
+        )
 
 
 def main():

@@ -37,6 +37,8 @@ def critical_init_(
             all of them.
         distribution: of weights, "normal" or "orthogonal" (`torch.nn.init.orthogonal_`), in either case of variance
             C_W/fan_in. Orthogonal ones fluctuate less at finite width; PDLT's tensors of order 1/n are for normal ones.
+            To train a deep chain: "orthogonal", with output_std=1 (`benchmarks/README.md`); to compare with what the
+            library predicts at finite width: "normal", the default.
         output_std: the root mean square that the model's outputs shall have; the last layer's C_b and C_W are then
             multiplied by what that takes. None: what criticality gives, √K.
         generator: for reproducible draws; None: PyTorch's global one.
