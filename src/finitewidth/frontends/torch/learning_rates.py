@@ -76,14 +76,14 @@ def param_groups(
     Equation: every layer's weights contribute 1/L to the tangent kernel of the outputs, its biases a tenth of that.
     Source: PDLT ch. 9 for SGD, with or without momentum; for Adam and AdamW derived in this module. Leading order: what
     is dropped is of order L/n, depth over width. One rate held from depth 10 to 30 at width 128 with orthogonal weights
-    and `output_std=1`, with normal ones for one activation of four (`benchmarks/README.md`). Computed from the
-    variances that the parameters have now, so initialise first, with `critical_init_` or otherwise.
+    and `output_std=1` (eight activations), not with normal ones (`benchmarks/README.md`). Computed from the variances
+    that the parameters have now, so initialise first, with `critical_init_` or otherwise.
 
     Arguments
         model: a chain of `Linear` or `Conv` layers, as `read_model` reads it. In a convolution the sum over positions
             is not accounted for.
         lr: the learning rate η before scaling. For SGD the tangent kernel is η × 1.1: with the mean cross-entropy of 10
-            classes, good rates are of order 10 (`benchmarks/README.md`).
+            classes, good rates are 10 to 300; 30 for a start (`benchmarks/README.md`).
         optimizer: the class that the groups are for: `torch.optim.SGD`, `Adam` or `AdamW`.
         example_input, activation: as for `critical_init_`. Without an example, inputs are supposed to be of the size
             for which `critical_init_` would have drawn the first layer as it is.
