@@ -7,7 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SIGMA = {"tanh": jnp.tanh, "gelu": lambda z: 0.5 * z * (1 + jax.scipy.special.erf(z / np.sqrt(2.0)))}
+SIGMA = {
+    "tanh": jnp.tanh,
+    "gelu": lambda z: 0.5 * z * (1 + jax.scipy.special.erf(z / np.sqrt(2.0))),
+    "relu": jax.nn.relu,
+}
 
 
 def train(key, number, *, sigma, widths, hyper, x, y, trained, step, steps, rule="descent", mu=0.0, chunk=256):

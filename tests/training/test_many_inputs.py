@@ -23,6 +23,7 @@ from finitewidth.training.time_kernels import TimeKernels
 
 X = np.array([[-0.8, -1.3, -0.2], [0.4, 0.5, 0.3], [-0.6, -0.6, 0.1], [0.9, -0.2, 0.7]])
 Y = np.array([[0.3], [-0.6]])
+TWO = np.array([[0.3, -1.5], [-0.6, 0.9]])
 NEURONS = 4096 * POPULATIONS
 
 
@@ -43,19 +44,19 @@ def tensors():
     return fw.flow(network(), X, order=1, layers="last").isel(layer=0)
 
 
-ALGORITHMS = [
-    fw.GradientFlow(),
-    *(pytest.param(each, marks=pytest.mark.slow) for each in (fw.GradientFlow(2.0), fw.GradientDescent(0.3, 40))),
-]
-
-
-@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=str)
-def test_every_term_is_that_of_the_dense_tensors(tensors, algorithm):
+@pytest.mark.parametrize(
+    ("algorithm", "targets"),
+    [pytest.param(fw.GradientFlow(), Y, id="one output")]
+    + [pytest.param(fw.GradientDescent(0.3, 5), TWO, id="two outputs")]
+    + [pytest.param(each, Y, marks=pytest.mark.slow) for each in (fw.GradientFlow(2.0), fw.GradientDescent(0.3, 40))]
+    + [pytest.param(fw.GradientFlow(2.0), TWO, marks=pytest.mark.slow)],
+)
+def test_every_term_is_that_of_the_dense_tensors(tensors, algorithm, targets):
     last = Kernels(tensors.K.values, tensors.Theta.values, 0.0, 0.0, np.array([0, 1]), np.array([2, 3, 0]))
-    dense = prediction.corrections(algorithm, last, Y, tensors)
+    dense = prediction.corrections(algorithm, last, targets, tensors)
     with float64():
         populations = Populations.of(network(), X, NEURONS)
-        found = many_input_corrections(algorithm, last, Y, populations, None)
+        found = many_input_corrections(algorithm, last, targets, populations, None)
     for name, value in dense.mean.items():  # noise of every term: less than the largest term
         largest = max(np.abs(each).max() for each in dense.mean.values())
         np.testing.assert_allclose(found.mean[name], value, atol=0.04 * largest, err_msg=name)
@@ -173,8 +174,8 @@ def test_pairings_of_the_dNTK_are_those_of_its_tensors_neuron_by_neuron():
         for jet in jets:
             drive = Drive(layer, replace(n, jet=jet.astype(np.float32)))
             traces = Traces.of(drive, slot, decay, past, eta)
-            wide = (np.broadcast_to(each, (1, few, N)) for each in (e, u, late))
-            found += drive.dNTK(*wide, traces)[0] / N
+            wide = (np.broadcast_to(each, (1, 1, few, N)) for each in (e, u, late))
+            found += drive.dNTK(*wide, traces)[0, 0] / N
     first, second, crossed = (layer.operators[kind].matrices(n) for kind in (("r", ""), ("rs", ""), ("rs", "r")))
     joined = np.asarray(n.Theta)[None] * n.e[:, None, :]  # Θ_ab d′_b
     Q = np.einsum("nab,ac,ncd->nabcd", crossed, n.Theta, first)
@@ -200,6 +201,6 @@ def test_time_nodes_integrate_against_every_decay():
 
 def test_a_trained_input_ends_at_its_label(tensors):
     last = Kernels(tensors.K.values, tensors.Theta.values, 0.0, 0.0, np.array([0, 1]), np.array([0, 1]))
-    evolution = Evolution.of(fw.GradientFlow(), last, Y[:, 0])
+    evolution = Evolution.of(fw.GradientFlow(), last, Y)
     drive = np.random.default_rng(0).normal(size=(len(evolution.time.total), 5, 4)).astype(np.float32)
     assert np.abs(evolution.answered(drive)).max() < 1e-4 * evolution.time.total.sum()

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from finitewidth.training import cross_entropy
 from finitewidth.training.batches import ORDERS, over_batches
 from finitewidth.training.bayes import posterior
 from finitewidth.training.bayes_first_order import posterior_corrections
+from finitewidth.training.crossings import Crossings, crossings
 from finitewidth.training.first_order import WITHOUT_NTK, Corrections, corrections
 from finitewidth.training.infinite_width import Kernels, gain, trained_covariance
 from finitewidth.training.many_inputs.corrections import Populations, many_input_corrections, many_input_posterior
@@ -102,7 +103,7 @@ def predict(
             **({} if infinite.probabilities is None else {"probabilities": infinite.probabilities.error}),
         }
     )
-    return Prediction(
+    made = Prediction(
         labelled(infinite.mean),
         mean_terms,
         dataset(first.covariance),
@@ -115,6 +116,21 @@ def predict(
         None if infinite.probabilities is None else labelled(infinite.probabilities.value),
         _infinite=infinite.covariance,
         _connected=first.connected,
+        _crossings=found.crossings,
+    )
+    return replace(made, notes=(*made.notes, *_left_out_notes(made)))
+
+
+def _left_out_notes(found: Prediction) -> tuple[str, ...]:
+    if (left_out := found.left_out) is None:
+        return ()
+    mean, variance = (float(left_out[f"{of}_size"].max()) for of in ("mean", "variance"))
+    what = "neurons that cross a kink while they are trained, of order 1/√n,"
+    if not np.any(left_out["mean_error"] > 0):  # σ′ does not jump
+        what = "what jumps of σ″ and higher derivatives do while a network is trained, of order 1/n,"
+    return (
+        f"left out: {what} may change the mean by up to {mean:.2g} and the variance by up to {variance:.2g} at width "
+        f"{found.n}; `left_out` has estimates",
     )
 
 
@@ -198,6 +214,7 @@ class _FirstOrder:
     corrections: Corrections
     evidence: float = 0.0
     notes: tuple[str, ...] = ()
+    crossings: Crossings | None = None
 
 
 def _kernels(net: MLP, problem: Problem) -> Kernels:
@@ -219,7 +236,12 @@ def _with_tensors(net: MLP, problem: Problem, algorithm: Algorithm) -> tuple[Ker
             *posterior_corrections(kernels, problem.targets, algorithm.noise, tensors), notes=known
         )
     assert isinstance(algorithm, GradientFlow | GradientDescent)
-    return kernels, _FirstOrder(corrections(algorithm, kernels, problem.targets, tensors), notes=known)
+    first = corrections(algorithm, kernels, problem.targets, tensors)
+    crossed = None
+    if net.activation.kinks:
+        every = flow(net, problem.inputs, tensors="")
+        crossed = crossings(net, algorithm, kernels, every.K.values, every.Theta.values, problem.targets)
+    return kernels, _FirstOrder(first, notes=known, crossings=crossed)
 
 
 def _with_neurons(
@@ -243,7 +265,10 @@ def _with_neurons(
         raise InputError(WITHOUT_NTK)
     assert isinstance(algorithm, GradientFlow | GradientDescent)
     found_terms = many_input_corrections(algorithm, kernels, problem.targets, populations, progress)
-    return kernels, _FirstOrder(found_terms, notes=known)
+    crossed = None
+    if net.activation.kinks:
+        crossed = crossings(net, algorithm, kernels, populations.K, populations.Theta, problem.targets)
+    return kernels, _FirstOrder(found_terms, notes=known, crossings=crossed)
 
 
 def _of_last_layer(found: xr.Dataset, problem: Problem) -> Kernels:

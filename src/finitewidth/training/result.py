@@ -12,6 +12,7 @@ import xarray as xr
 from finitewidth.architecture import real_array, whole_number
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.training.connected import Connected
+from finitewidth.training.crossings import Crossings
 
 OUTPUTS = ("sample", "output")
 SAMPLES = ("sample", "sample_b", "sample_c", "sample_d")
@@ -64,6 +65,7 @@ class Prediction:
             order 1/n² dropped from `mean` may have: r T + T²/y, with T the sizes of the terms of first order added
             up, and y that of the targets (rms). A rule of thumb, not a bound.
         notes: what a reader must know: modes that are not trained, terms that are left out.
+        left_out: where σ has kinks, what order 1 leaves out, and how large that may be.
         probabilities: of cross-entropy, the mean of softmax(z), or of the logistic function of a single output, over
             initialisations, (sample, output); else None. Its standard error is `error["probabilities"]`.
     """
@@ -80,6 +82,7 @@ class Prediction:
     probabilities: xr.DataArray | None = None
     _infinite: OverInitialisations = field(repr=False, kw_only=True)
     _connected: Connected | None = field(repr=False, kw_only=True, default=None)
+    _crossings: Crossings | None = field(repr=False, kw_only=True, default=None)
 
     def __repr__(self) -> str:
         samples, outputs = self.mean_infinite.shape
@@ -131,6 +134,30 @@ class Prediction:
                 stacklevel=2,
             )
         return labelled(np.sqrt(np.maximum(variance.values, 0.0)))
+
+    @cached_property
+    def left_out(self) -> xr.Dataset | None:
+        """What `mean` and `variance` lack where σ has kinks and networks are trained, at this width; else None.
+
+        Neurons that cross a kink during training contribute an order 1/√n, which comes before 1/n; how, is told in
+        `finitewidth.training.crossings`.
+
+        Returns
+            `mean`, `variance`: that contribution, estimated, with `mean_error` and `variance_error`, standard errors.
+            `mean_size`, `variance_size`: how large all that is left out may be: twice the former, its error included,
+            and as much of order 1/n as dNTK and ddNTK have. A rule of thumb, not a bound. All (sample, output).
+        """
+        if self._crossings is None:
+            return None
+        found = {name: labelled(value / np.sqrt(self.n)) for name, value in vars(self._crossings).items()}
+        terms = {
+            "mean": {name: each.values for name, each in self.terms.items()},
+            "variance": {name: np.einsum("aiai->ai", each.values) for name, each in self.covariance_terms.items()},
+        }
+        for of, values in terms.items():
+            beside = sum(np.abs(value) for name, value in values.items() if "dNTK" in name) / self.n
+            found[f"{of}_size"] = 2 * (abs(found[of]) + found[f"{of}_error"]) + beside
+        return xr.Dataset(found)
 
     def test_error(self, y: Any) -> xr.Dataset:
         """E (z − y)² over initialisations on the inputs asked about, split into bias² and variance; (sample, output).

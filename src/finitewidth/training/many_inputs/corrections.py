@@ -7,7 +7,6 @@ import numpy as np
 
 from finitewidth.algorithms import GradientDescent, GradientFlow
 from finitewidth.architecture import MLP
-from finitewidth.errors import InputError
 from finitewidth.flow.line import LineFlow, line_flow
 from finitewidth.flow.neurons import HiddenLayer, Means, hidden_layers
 from finitewidth.flow.pairs import pair_flow
@@ -72,13 +71,8 @@ def many_input_corrections(
     populations: Populations,
     progress: Progress | None,
 ) -> Corrections:
-    """As `training.first_order.corrections`, without the tensors: one output."""
-    if targets.shape[1] != 1:
-        raise InputError(
-            f"`y_train` has {targets.shape[1]} columns: with many inputs order 1 is computed for networks of one "
-            "output; predict each output by itself (n_out=1), give fewer inputs, or order=0"
-        )
-    evolution = Evolution.of(algorithm, kernels, targets[:, 0])
+    """As `training.first_order.corrections`, without the tensors."""
+    evolution = Evolution.of(algorithm, kernels, targets)
     root = principal_root(kernels.K)
     found: list[tuple[Terms, Terms]] = []
     for i in range(POPULATIONS):
@@ -92,9 +86,7 @@ def many_input_corrections(
                     terms[name] = terms.get(name, 0.0) + layer.weight * value
             if progress is not None:
                 progress(i * len(populations.layers) + l + 1, POPULATIONS * len(populations.layers))
-        found.append(
-            ({n: v[:, None] for n, v in mean.items()}, {n: v[:, None, :, None] for n, v in covariance.items()})
-        )
+        found.append((mean, covariance))
     return _gathered(found)
 
 

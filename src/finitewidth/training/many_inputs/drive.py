@@ -7,16 +7,19 @@ Along the free evolution with residuals e(s), and u(s) = ∫_0^s e, the outputs 
           − (ddII_{AC;BD} + ddII_{BC;AD}) e_B ∫ e_C u_D ,
 
 of a step η of descent in addition + (η/2) dH_ABC e_B e_C − (η/2)(ddI_ABCD + ddII_{AB;CD} + ddII_{AC;BD}) e_B e_C u_D
-− (η²/6) ddI_ABCD e_B e_C e_D. Averages over networks pair the directions of every tensor in three ways (one output):
+− (η²/6) ddI_ABCD e_B e_C e_D. Averages over networks pair the directions of every tensor in three ways,
 
-    ddI_ABCD → R_abcd + R_acbd + R_adbc ,    E[dH_ABC z_E] → Q_abce + Q_acbe + P_aebc ,  …
+    ddI_ABCD → δ_ij δ_km R_abcd + δ_ik δ_jm R_acbd + δ_im δ_jk R_adbc ,
+    E[dH_ABC z_E] → δ_ij δ_km Q_abce + δ_ik δ_jm Q_acbe + δ_im δ_jk P_aebc ,  …
 
-and every one is a product of pair operators of a neuron (`finitewidth.flow.neurons`), written out here slot by slot.
-Arrays have the shape (times, neurons, N).
+and every one is a product of pair operators of a neuron (`finitewidth.flow.neurons`), written out here slot by slot. One of
+the residuals has the output that is driven; two others are summed over outputs. Arrays have the shape
+(times, outputs, neurons, N), those in which that sum is still to be done (times, outputs, outputs, neurons, N).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -53,10 +56,11 @@ class Drive:
 
         Arguments
             decay: e^{−Θs} on training inputs, (times, N, N). signs: w with ⟨w_B w_C⟩ = 1 there, (neurons, N).
-            still: e^{−Θs} w.
+            still: e^{−Θs} w, (times, neurons, N).
 
         Returns
-            vectors over a, (times, 2 neurons, N), and over e, (2 neurons, N); and a matrix over ae, (times, N, N).
+            vectors over a, (times, 2 neurons, N), and over e, (2 neurons, N), which are of the same output; and a
+            matrix over ae, (times, N, N), of every output once.
         """
         n = self.neurons
         over_a = self._apply("r", "r", still), n.jet * self._apply("r", "", still)
@@ -87,8 +91,8 @@ class Drive:
         found += z * self._apply("r", "", decay(z * of_u) + past(back))
         return found + n.e * n.join(traces.along_decay * d_u + e * z * traces.second_past)
 
-    def dNTK_output(self, e: Array, u: Array, late: Array) -> tuple[Array, Array, Array]:
-        """The same with z_E left for another output: vectors over a and over e, and a matrix over ae."""
+    def dNTK_output(self, e: Array, u: Array, late: Array) -> "Outputs":
+        """The same with z_E left for another output."""
         n, z = self.neurons, self.neurons.jet
         of_u = self._apply("rs", "r", u)
         of_late = of_u if late is u else self._apply("rs", "r", late)
@@ -96,17 +100,20 @@ class Drive:
         d_late = d_u if late is u else n.join(n.e * late)
         back_u, back_e = (self._apply_transposed("r", "", z * w) for w in (u, e))
         back_late = back_u if late is u else self._apply_transposed("r", "", z * late)
-        back_second = self._apply_transposed("rs", "", z * e * d_u)
         over_a = (
             z * self._apply("rs", "r", e),
             z * of_late,
             self._apply_transposed("rs", "r", e * z),
-            np.broadcast_to(n.e * z, e.shape),
         )
-        over_e = back_late, back_e, back_u, back_second
         both = self.layer.operators["rs", ""].summed(n, d_e * d_late)
         both += self.layer.operators["r", ""].summed(n, n.join(e * of_u))
-        return np.concatenate(over_a, axis=-2), np.concatenate(over_e, axis=-2), both
+        return Outputs(
+            np.concatenate(over_a, axis=-2),
+            np.concatenate((back_late, back_e, back_u), axis=-2),
+            n.e * z,
+            self._apply_transposed("rs", "", z * e[:, :, None] * d_u[:, None]),
+            both.sum(1),
+        )
 
     def ddNTK(self, e: Array, u: Array, running: Array, step: float) -> tuple[Array, Array]:
         """The cubic terms of −r, of the first and of the second kind. `running`: weights of ∫ up to every node."""
@@ -115,22 +122,56 @@ class Drive:
         Te, Tu = (self._apply("rs", "r", each) for each in (e, u))
         de, du = (n.join(n.e * each) for each in (e, u))  # Θ_ac d′_c e_c
         ddu = n.join(n.d * u)
+        ee, eu, uu = _dot(de, de), _dot(de, du), _dot(du, du)
 
-        first = 0.5 * (Oe * du**2 + 2 * Ou * de * du)
-        first += 0.5 * self._apply_transposed("rst", "r", e * du**2) + n.e * n.join(e * Ou * du)
+        first = 0.5 * (Oe * uu + 2 * Ou * eu)
+        first += 0.5 * self._apply_transposed("rst", "r", e * uu) + n.e * n.join(_dot(e, Ou) * du)
 
-        S, S_other = self._apply("rs", "rt", e * du), self._apply_transposed("rs", "rt", e * du)
-        joined_T, joined_h, joined_g = n.join(e * Tu), n.join(e * n.h * ddu), n.join(e * n.g * du)
-        second = 0.5 * (du * (S + S_other) + 2 * Tu * joined_T + n.g * du * joined_h + n.h * ddu * joined_g)
-        past_T, past_h, past_S = (_integrated(running, each) for each in (joined_T, joined_h, S))
-        second += Te * past_T + de * past_S + n.g * de * past_h
+        # of two outputs, that of e first: S_ik of e_i d u_k, h_ik of e_i g u_k, g_ik of e_i h u_k
+        both = e[:, :, None] * du[:, None]
+        S, S_other = self._apply("rs", "rt", both), self._apply_transposed("rs", "rt", both)
+        g, h = n.join(n.g * both), n.join(n.h * e[:, :, None] * ddu[:, None])
+        joined_T = n.join(_dot(e, Tu))
+        second = 0.5 * (_over_second(S + S_other, du) + 2 * Tu * joined_T)
+        second += 0.5 * (n.g * _over_first(h, du) + n.h * _over_first(g, ddu))
+        past_T, past_h, past_S = (_integrated(running, each) for each in (joined_T, h, S))
+        second += Te * past_T + _over_second(past_S, de) + n.g * _over_first(past_h, de)
         second += self._apply_transposed("rs", "r", e * past_T)
-        second += n.e * n.join(e * (n.g * past_h + past_S))
+        second += n.e * n.join(n.g * _over_second(past_h, e) + _over_first(past_S, e))
 
         if step:
-            first += step / 2 * (2 * Oe * de * du + Ou * de**2) + step**2 / 2 * Oe * de**2
-            second += step * (de * S + Te * joined_T + n.g * de * joined_h)
+            first += step / 2 * (2 * Oe * eu + Ou * ee) + step**2 / 2 * Oe * ee
+            second += step * (_over_second(S, de) + Te * joined_T + n.g * _over_first(h, de))
         return first, second
+
+
+class Outputs(NamedTuple):
+    """What the dNTK leaves of its driven output i at a and of another, m, at e.
+
+    over_a, over_e: the one of i and the other of m, summed over neurons. alone: over a of any output, (neurons, N),
+    with `second`, (times, m, i, neurons, N). both: over ae where i = m, (times, N, N).
+    """
+
+    over_a: Array
+    over_e: Array
+    alone: Array
+    second: Array
+    both: Array
+
+
+def _dot(first: Array, second: Array) -> Array:
+    """Summed over outputs."""
+    return np.sum(first * second, axis=1, keepdims=True)
+
+
+def _over_first(both: Array, w: Array) -> Array:
+    """Σ_k both_ki w_k."""
+    return np.sum(both * w[:, :, None], axis=1)
+
+
+def _over_second(both: Array, w: Array) -> Array:
+    """Σ_k both_ik w_k."""
+    return np.sum(both * w[:, None], axis=2)
 
 
 def _integrated(running: Array, f: Array) -> Array:
@@ -142,8 +183,9 @@ class Traces:
     """What the dNTK's pairings need of the free evolution alone, at every node: the same whatever the residual.
 
     With Π = e^{−Θs}, Ω = ∫_0^s Π and its value for a finite step, Ω + (η/2) Π, on training inputs: the three as
-    operators on (times, neurons, N), and their contractions with O^{r,0}, joined, with O^{rs,0} along a matrix, and
-    with O^{rs,0} and a jet.
+    operators on (times, outputs, neurons, N), and their contractions with O^{r,0}, joined, with O^{rs,0} along a matrix,
+    and with O^{rs,0} and a jet, (times, 1, neurons, N). Those in which z_E and a residual close a circle of their own, of
+    whatever output, count n_L times.
     """
 
     decay: Callable[[Array], Array]
@@ -158,25 +200,25 @@ class Traces:
     second_past_late: Array
 
     @classmethod
-    def of(cls, drive: Drive, slot: Array, decay: Array, past: Array, step: float) -> "Traces":
-        """Of modes (N, M) and what Π and Ω are in them, (times, M)."""
+    def of(cls, drive: Drive, slot: Array, decay: Array, past: Array, step: float, n_L: int = 1) -> "Traces":
+        """Of modes (N, M) and what Π and Ω are in them, (times, M), for n_L outputs."""
         n = drive.neurons
         late = past + 0.5 * step * decay
         first, second = drive.layer.operators["r", ""], drive.layer.operators["rs", ""]
 
         def on(factors: Array) -> Callable[[Array], Array]:
-            return lambda w: ((w @ slot) * factors[:, None]) @ slot.T
+            return lambda w: ((w @ slot) * factors[:, None, None]) @ slot.T
 
         def matrices(factors: Array) -> Array:
             return (slot * factors[:, None]) @ slot.T
 
         def joined(factors: Array) -> Array:
-            return n.join(first.along(n, matrices(factors)))
+            return n_L * n.join(first.along(n, matrices(factors)))[:, None]
 
         jets = (n.e * n.jet) @ slot
 
         def of_jet(factors: Array) -> Array:
-            return second(n, (jets * factors[:, None]) @ slot.T)
+            return second(n, (jets * factors[:, None]) @ slot.T)[:, None]
 
         joined_past, second_past = joined(past), of_jet(past)
         return cls(
@@ -186,7 +228,7 @@ class Traces:
             joined(decay),
             joined_past,
             joined(late) if step else joined_past,
-            second.along(n, matrices(decay)),
+            n_L * second.along(n, matrices(decay))[:, None],
             of_jet(decay),
             second_past,
             of_jet(late) if step else second_past,
