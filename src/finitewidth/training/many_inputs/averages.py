@@ -28,7 +28,7 @@ _NUMBERS = 2**20  # in one array of (times, neurons, N), of which some forty are
 
 @dataclass(frozen=True)
 class Evolution:
-    """The free evolution of one output over the nodes of training time, and what becomes of a drive.
+    """The free evolution of the outputs over the nodes of training time, and what becomes of a drive.
 
     Attributes
         slot: u_m at every input, (N, M), zero where an input is not trained on. y: u_m·y, (M, n_L).
