@@ -63,8 +63,12 @@ def load_data(source: str | PathLike[str]) -> DataSet:
     return table
 
 
-def load_table(source: str | PathLike[str]) -> DataSet:
-    """As `load_data` for a file, but rows may be zero: some columns are no components of the input, or are rescaled."""
+def load_table(source: str | PathLike[str], *, may_be_blank: str | None = None) -> DataSet:
+    """As `load_data` for a file, but rows may be zero: some columns are no components of the input, or are rescaled.
+
+    Arguments
+        may_be_blank: a column, of those there are, whose cells need not be filled: NaN stands for a blank.
+    """
     request = fspath(source)
     path, member = _split_member(request)
     try:
@@ -73,7 +77,13 @@ def load_table(source: str | PathLike[str]) -> DataSet:
         raise InputError(f"data file {str(path)!r} {fault}") from fault
     except OSError as error:
         raise InputError(f"data file {str(path)!r} cannot be read: {error.strerror or error}") from error
+    blank = np.zeros(np.shape(values), dtype=bool)
+    if names is not None and may_be_blank in names:
+        column = names.index(may_be_blank)
+        blank[:, column] = np.isnan(values[:, column])
+        values = np.where(blank, 0.0, values)
     inputs = _checked(values, f"data file {request!r}", names, norms=False)
+    inputs = np.where(blank, np.nan, inputs) if blank.any() else inputs
     return DataSet(inputs, names or tuple(f"x{i}" for i in range(inputs.shape[1])), path.name)
 
 
@@ -131,7 +141,7 @@ def _check_finite(array: NDArray[np.float64], label: str, columns: Sequence[str]
         bad = np.argwhere(~finite)
         row, column = (int(i) for i in bad[0])
         where = f"row {row}, column {column if columns is None else repr(columns[column])}"
-        more = f" and in {len(bad) - 1} more places" if len(bad) > 1 else ""
+        more = f" and in {len(bad) - 1} more place{'s' * (len(bad) > 2)}" if len(bad) > 1 else ""
         raise InputError(
             f"{label} must be finite, but has {array[row, column]} at {where}{more} (rows count from 0); "
             "fill in or drop such rows"

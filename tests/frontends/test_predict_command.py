@@ -99,6 +99,50 @@ def test_the_target_may_be_unknown(files, tmp_path, capsys):
     assert "y" not in (tmp_path / "out" / "predictions.csv").read_text().splitlines()[0].split(",")
 
 
+@pytest.mark.parametrize("blank", [slice(None), slice(0, 9, 2)], ids=["all", "some"])
+def test_the_target_may_be_blank(blank, files, tmp_path, capsys):
+    train, test, (_, two) = files(1)
+    known = two["y"].copy()
+    two.loc[two.index[blank], "y"] = np.nan
+    two.to_csv(test, index=False)
+    command = ["predict", train, test, "--target", "y", *CHEAP, "--out", tmp_path / "out"]
+    code, out, err = run(command, capsys)
+    written = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert code == 0 and err == [] and written["mean"].notna().all() and "nan" not in out
+    if blank == slice(None):
+        assert "Root mean square" not in out and "y" not in written
+    else:
+        assert "over the 4 rows that have one" in out
+        np.testing.assert_array_equal(written["y"].isna(), two["y"].isna())
+        found = json.loads(run([*command, "--json"], capsys)[1])
+        rows = [row for row in found["predictions"] if row["y"] is not None]
+        assert [row["y"] for row in rows] == known[1::2].tolist()
+        off = [row["mean"] - row["y"] for row in rows]
+        np.testing.assert_allclose(found["rms_error"], np.sqrt(np.mean(np.square(off))), rtol=1e-12)
+
+
+def test_blanks_elsewhere_are_refused(files, capsys):
+    train, test, (one, _) = files(1)
+    one.loc[[0, 3], "y"] = np.nan
+    one.to_csv(train, index=False)
+    code, _, err = run(["predict", train, test, "--target", "y"], capsys)
+    assert code == 2 and "column 'y' and in 1 more place (rows" in err[0]
+
+
+def test_markers_at_both_ends_are_whole(files, tmp_path, capsys, monkeypatch):
+    from finitewidth.report import canvas
+
+    train, test, _ = files(1)
+    seen, draw = [], canvas.to_png
+    monkeypatch.setattr(canvas, "to_png", lambda figure: seen.append(figure) or draw(figure))
+    run(["predict", train, test, "--target", "y", *CHEAP, "--out", tmp_path / "out"], capsys)
+    axes = seen[0].axes[0]
+    low, high = axes.get_xlim()
+    inputs = np.concatenate([pd.read_csv(each)["u0"] for each in (train, test)])
+    radius = 5 / axes.bbox.width * (high - low)  # of a marker, in pixels
+    assert low + radius < inputs.min() and inputs.max() < high - radius
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

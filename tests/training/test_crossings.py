@@ -22,7 +22,7 @@ def network(activation, depth, width=64, n_out=1):
     )
 
 
-# of σ′², in units of a neuron's velocity where σ′ = 1: −½ (σ′₊ − σ′₋)² (σ′₊ + σ′₋); of |z| half the neurons stay on the kink
+# of σ′² where v = 1: ½ (σ′₊ − σ′₋)² (σ′₊ + σ′₋); of |z| half the neurons near the kink end on it, with slope 0
 LOSSES = {"relu": 0.5, "leaky_relu(0.3)": 0.5 * 0.7**2 * 1.3, "abs": 1.0}
 
 
@@ -76,9 +76,10 @@ def test_the_rest_of_real_networks_is_what_is_stated(depth, trained):
     algorithm = fw.GradientDescent(0.02, 100)
     for width in (32, 64):
         p = fw.predict(network("relu", depth, width), X[:trained], Y[:trained], X, algorithm=algorithm)
+        number, widths = 4096 if depth == 2 else 2048, (2, *[width] * (depth - 1), 1)
         before, after = train(
-            jax.random.key(width), 4096 if depth == 2 else 2048, sigma="relu", widths=(2, *[width] * (depth - 1), 1), hyper=HYPER, x=X,
-            y=Y[:trained], trained=np.arange(trained), step=0.02, steps=100,
+            jax.random.key(width), number, sigma="relu", widths=widths, hyper=HYPER, x=X, y=Y[:trained],
+            trained=np.arange(trained), step=0.02, steps=100,
         )  # fmt: skip
         f = fw.flow(network("relu", depth), X, tensors="", layers="last").isel(layer=0)
         own = f.Theta.values[:trained, :trained]

@@ -3,6 +3,7 @@
 import csv
 import io
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
@@ -93,7 +94,7 @@ class Training:
 
 def predict(
     train: Annotated[str, Parameter(help="CSV file to learn from, one row an example.")],
-    test: Annotated[str, Parameter(help="CSV file to predict; may hold the target too, to compare with.")],
+    test: Annotated[str, Parameter(help="CSV file to predict; may hold the target, or blanks, to compare with.")],
     /,
     *,
     target: Annotated[str, option("Column to predict.", metavar="COLUMN")],
@@ -172,6 +173,7 @@ def _written(found: "FilePrediction", directory: Path, progress: ProgressLine) -
 
 def table_rows(found: "FilePrediction") -> list[dict[str, Any]]:
     """One for each row of the test file: its number, what is predicted at finite and at infinite width, the target."""
+    known = found.test.target
     return [
         {
             "row": i,
@@ -180,7 +182,7 @@ def table_rows(found: "FilePrediction") -> list[dict[str, Any]]:
             "mean_infinite": float(found.infinite.mean[i]),
             "std_infinite": float(found.infinite.std[i]),
         }
-        | ({} if found.test.target is None else {found.target: float(found.test.target[i])})
+        | ({} if known is None else {found.target: None if isnan(known[i]) else float(known[i])})
         for i in range(len(found.test.features))
     ]
 

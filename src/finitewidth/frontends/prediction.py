@@ -28,7 +28,7 @@ MOST_STEPS = 100_000  # of training, for a network to be shown
 
 @dataclass(frozen=True)
 class Table:
-    """Features (N, n), and the target (N,) where the file has it."""
+    """Features (N, n), and the target (N,) where the file has it, NaN where it is blank."""
 
     features: np.ndarray
     target: np.ndarray | None
@@ -70,17 +70,20 @@ class FilePrediction:
     networks_grid: np.ndarray | None = None
 
     def rms_error(self, answer: Answer) -> float | None:
-        """Root mean square of mean − target over the test rows; None without targets."""
-        return None if self.test.target is None else float(np.sqrt(np.mean((answer.mean - self.test.target) ** 2)))
+        """Root mean square of mean − target over the test rows that have one; None without targets."""
+        target = self.test.target
+        return None if target is None else float(np.sqrt(np.nanmean((answer.mean - target) ** 2)))
 
 
 def read_tables(train: str, test: str, target: str) -> tuple[tuple[str, ...], Table, Table]:
     """The names of the features, the training table, and the test table with its columns in the same order.
 
+    The target may be blank in the test table, in some rows or in all.
+
     Raises
         InputError: for files that cannot be read, a target that is no column, or columns that differ.
     """
-    first, second = load_table(train), load_table(test)
+    first, second = load_table(train), load_table(test, may_be_blank=target)
     if target not in first.names:
         raise InputError(f"`--target` {target!r} is no column of {train!r}; it has {', '.join(first.names)}")
     names = tuple(name for name in first.names if name != target)
@@ -97,7 +100,8 @@ def read_tables(train: str, test: str, target: str) -> tuple[tuple[str, ...], Ta
 
 def _table(data: DataSet, names: tuple[str, ...], target: str) -> Table:
     features = data.inputs[:, [data.names.index(name) for name in names]]
-    return Table(features, data.inputs[:, data.names.index(target)] if target in data.names else None)
+    values = data.inputs[:, data.names.index(target)] if target in data.names else np.full(len(features), np.nan)
+    return Table(features, None if np.all(np.isnan(values)) else values)
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,8 @@ def _order(
     if model.net_.depth == 1:
         return 0, ("a network without hidden layers has no finite width",)
     if model.net_.activation.kinks:
-        return 0, (f"infinite width: first order in 1/n is incomplete for {model.net_.activation.name}; --order 1",)
+        kinked = f"neurons that cross a kink of {model.net_.activation.name} in training count at order 1/√n"
+        return 0, (f"infinite width: {kinked}, which first order in 1/n leaves out; --order 1 says how much",)
     inputs = len(np.unique(np.concatenate([train, test]), axis=0))
     if inputs > MOST_INPUTS:
         return 0, (f"infinite width: with {inputs} different inputs first order in 1/n takes minutes; --order 1",)

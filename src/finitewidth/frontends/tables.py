@@ -313,7 +313,7 @@ def prediction_table(found: "FilePrediction") -> RenderableType:
     columns += ["real networks"] if found.networks is not None else []
     table = plain_table(*columns)
     for i in range(min(len(found.infinite.mean), _ROWS_SHOWN)):
-        cells = [str(i)] + ([number(float(known[i]), 4)] if known is not None else [])
+        cells = [str(i)] + ([_known(float(known[i]))] if known is not None else [])
         cells += [_with_bar(found.finite.mean[i], found.finite.std[i])]
         cells += [_with_bar(found.infinite.mean[i], found.infinite.std[i])] if found.order else []
         cells += ["  ".join(number(float(z), 3) for z in found.networks[:4, i])] if found.networks is not None else []
@@ -321,12 +321,18 @@ def prediction_table(found: "FilePrediction") -> RenderableType:
     parts: list[RenderableType] = [Text(head, style="bold"), Text(how, style="dim"), "", table, ""]
     more = len(found.infinite.mean) - _ROWS_SHOWN
     if more > 0:
-        parts.append(Text(f"… and {more} more rows.", style="dim"))
+        parts.append(Text(f"… and {more} more row{'s' * (more > 1)}.", style="dim"))
     error = found.rms_error(found.finite)
-    if error is not None:
+    if error is not None and known is not None:
         beside = f" ({number(found.rms_error(found.infinite), 4)} at infinite width)" if found.order else ""
-        parts.append(Text(f"Root mean square of mean − {found.target}: {number(error, 4)}{beside}."))
+        with_target = np.isfinite(known)
+        over = "" if with_target.all() else f", over the {with_target.sum()} rows that have one"
+        parts.append(Text(f"Root mean square of mean − {found.target}: {number(error, 4)}{beside}{over}."))
     return Group(*parts, *(Text(f"Note: {note}.") for note in found.notes))
+
+
+def _known(value: float) -> str:
+    return "" if np.isnan(value) else number(value, 4)
 
 
 def _with_bar(mean: float, std: float) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 50
 _TWO_SIGMA = 2.0
+_MARGIN = 0.02
 
 
 class Answered(Protocol):
@@ -84,7 +85,8 @@ def _along_the_feature(found: Any, axes: "Axes") -> None:
             found.test.features[:, 0], found.test.target, "o", color=INK, label="to be predicted", zorder=6, **known
         )
     axes.set_xlabel(found.names[0])
-    axes.set_xlim(x[0], x[-1])
+    beyond = _MARGIN * (x[-1] - x[0])  # or markers at both ends were cut in half
+    axes.set_xlim(x[0] - beyond, x[-1] + beyond)
 
 
 def _row_by_row(found: Any, axes: "Axes") -> None:

@@ -7,19 +7,21 @@ jumps, a neuron's velocity jumps too, by what the residual ε of its own input a
 
     o_ja = − Σ_ib ε_ib (σ′_jb h_ijb Θ⁽ℓ⁾_ab [b ≠ a] + η_ijab) ,
 
-h of variance q⁽ℓ⁾/n_ℓ, and η what the other neurons of the layer do to this one, of variance q ⟨σ′σ′⟩ B⁽ℓ⁾/n_{ℓ−1}. With
-c₋ and c₊ the velocities below and above a kink κ of density p, neurons cross it upwards where both are positive, as fast
-as c₋ brings them, downwards where both are negative, as fast as |c₊| does, and where c₋ > 0 > c₊ they stay on it. Up and
-down are equally likely (h → −h), yet not equally fast: a ReLU neuron that dies is not moved any more. So slopes are lost,
+h of variance q⁽ℓ⁾/n_ℓ, and η what the other neurons of the layer do to this one, of variance q ⟨σ′σ′⟩ B⁽ℓ⁾/n_{ℓ−1}.
+With c₋ and c₊ the velocities below and above a kink κ of density p, neurons cross it upwards where both are positive,
+as fast as c₋ brings them, downwards where both are negative, as fast as |c₊| does, and where c₋ > 0 > c₊ they stay on
+it. Up and down are equally likely (h → −h), yet not equally fast: a ReLU neuron that dies is not moved any more. So
+slopes are lost,
 
     dE[Δσ′_ja]/dt = p(κ) R(c₋, c₊) ,     ΔH_{(ia)(kb)} = Σ_j Δσ′_ja h_ija (σ′_jb h_kjb Θ⁽ℓ⁾_ab + η_kjab) + (ia ↔ kb) ,
 
 for a = b with Δσ′² in place of 2 σ′ Δσ′; and the outputs move by −∫ P(t − s) ΔH(s) ε(s) ds. Averages are over sample
 networks (their ε) and sample neurons (z, h, η). For one input and one hidden layer of ReLU this is the closed form
-E ΔH(t) = −n^{−1/2} C_W^{3/2} Θ⁽¹⁾² ∫|ε|/(π √K⁽¹⁾).
 
-Our own derivation, checked against trained networks of widths 32 to 512 (docs/prediction.md). Left out: what is of order
-1/n, and that the density at the kink changes when velocities turn round.
+    E ΔH(t) = −n^{−1/2} C_W^{3/2} Θ⁽¹⁾² ∫|ε|/(π √K⁽¹⁾) .
+
+Our own derivation, checked against trained networks of widths 32 to 512 (docs/prediction.md). Left out: what is of
+order 1/n, and that the density at the kink changes when velocities turn round.
 """
 
 from dataclasses import dataclass
@@ -94,7 +96,7 @@ def crossings(
         kernels: of the last layer. K, Theta: of all layers, (L, N, N). targets: (N_T, n_L).
     """
     shape, bends = (len(kernels.test), targets.shape[1]), _bends(net.activation)
-    if not bends or net.depth == 1:
+    if not bends:
         return Crossings(*np.zeros((4, *shape)))
     evolution = Evolution.of(_short(algorithm), kernels, targets)
     times = len(evolution.time.total)
@@ -147,9 +149,7 @@ def _layers(net: MLP, K: np.ndarray, Theta: np.ndarray, count: int, rng: np.rand
         mean = slopes.T @ slopes / count
         before = float(net.widths[l - 1]) if l else np.inf
         root = principal_root(q / net.widths[l])
-        found.append(
-            _Layer(net.activation, K[l], Theta[l], q, root, slopes, mean, C_W[l + 1], net.widths[l], before)
-        )
+        found.append(_Layer(net.activation, K[l], Theta[l], q, root, slopes, mean, C_W[l + 1], net.widths[l], before))
         q = C_W[l] * mean * q
     return found[::-1]
 
@@ -187,7 +187,8 @@ def _add(drive: np.ndarray, at: _Input, bend: _Bend, running: np.ndarray) -> Non
     other = -np.sum(residual @ pull[..., None], axis=1)[..., 0]
 
     rates = [_lost(sign * other, sign * own, bend) for sign in (1.0, -1.0)]
-    of_slope, of_square = (layer.width * density * 0.5 * (up + down) @ running.T for up, down in zip(*rates, strict=True))
+    strength = 0.5 * layer.width * density
+    of_slope, of_square = (strength * (up + down) @ running.T for up, down in zip(*rates, strict=True))
     drive[..., a] += h[..., a][..., None] * (of_slope * other + of_square * own)[:, None]
     drive += pull[:, :, None] * (of_slope * own / Theta_a[a])[:, None, :, None]
 

@@ -238,7 +238,7 @@ def _with_tensors(net: MLP, problem: Problem, algorithm: Algorithm) -> tuple[Ker
     assert isinstance(algorithm, GradientFlow | GradientDescent)
     first = corrections(algorithm, kernels, problem.targets, tensors)
     crossed = None
-    if net.activation.kinks:
+    if net.activation.kinks and net.depth > 1:
         every = flow(net, problem.inputs, tensors="")
         crossed = crossings(net, algorithm, kernels, every.K.values, every.Theta.values, problem.targets)
     return kernels, _FirstOrder(first, notes=known, crossings=crossed)
@@ -266,7 +266,7 @@ def _with_neurons(
     assert isinstance(algorithm, GradientFlow | GradientDescent)
     found_terms = many_input_corrections(algorithm, kernels, problem.targets, populations, progress)
     crossed = None
-    if net.activation.kinks:
+    if net.activation.kinks and net.depth > 1:
         crossed = crossings(net, algorithm, kernels, populations.K, populations.Theta, problem.targets)
     return kernels, _FirstOrder(found_terms, notes=known, crossings=crossed)
 

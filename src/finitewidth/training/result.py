@@ -151,8 +151,8 @@ class Prediction:
             return None
         found = {name: labelled(value / np.sqrt(self.n)) for name, value in vars(self._crossings).items()}
         terms = {
-            "mean": {name: each.values for name, each in self.terms.items()},
-            "variance": {name: np.einsum("aiai->ai", each.values) for name, each in self.covariance_terms.items()},
+            "mean": {str(name): each.values for name, each in self.terms.items()},
+            "variance": {str(n): np.einsum("aiai->ai", each.values) for n, each in self.covariance_terms.items()},
         }
         for of, values in terms.items():
             beside = sum(np.abs(value) for name, value in values.items() if "dNTK" in name) / self.n

@@ -180,7 +180,7 @@ class FiniteWidthEstimator(BaseEstimator):
         """Predictions for the rows of X, as many at a time as fit."""
         inputs = self.network_inputs(X)
         outputs = self._train[1].shape[1]
-        rows = self._rows_at_once()
+        rows, left_out = self._rows_at_once(), np.zeros(2)  # of mean and variance
         for begin in range(0, len(inputs), rows):
             # the last ones are asked in the company of those before, so that no other size of problem is compiled
             start = max(0, min(begin, len(inputs) - rows))
@@ -190,7 +190,18 @@ class FiniteWidthEstimator(BaseEstimator):
             variance = found.std.values**2  # never negative: warned of where first order would have it so
             covariance = np.einsum("aiaj->aij", found.covariance.values) if self._asked_order else np.zeros((1, 1, 1))
             covariance = np.where(np.eye(outputs, dtype=bool), variance[:, :, None], covariance)
+            if (lacks := found.left_out) is not None:
+                left_out = np.maximum(left_out, [float(lacks[of].max()) for of in ("mean_size", "variance_size")])
             yield Chunk(found.mean.values[begin - start :], covariance[begin - start :])
+        if left_out.any():
+            mean, variance = left_out
+            warnings.warn(
+                f"neurons that cross a kink of {self.net_.activation.name} while they are trained are left out at "
+                f"order 1: that may change means by up to {mean:.2g} and variances by up to {variance:.2g}, of targets "
+                "as the network sees them",
+                TrustWarning,
+                stacklevel=3,
+            )
 
     def _shown(self, before: int, calls: int) -> Callable[[int, int], None] | None:
         show = self._progress

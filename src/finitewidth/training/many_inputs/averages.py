@@ -1,9 +1,10 @@
 r"""Averages over sample neurons and residuals: the terms of order 1/n of mean and covariance (THEORY-TRAINED §4, §5).
 
-A neuron's drive is a polynomial in the residual e = z_T(0) − y, at most cubic. Every neuron is given a ζ ~ N(0, K) over
-all inputs, and is driven by e = −y + ζ and by e = −y − ζ: half the sum of what the outputs move by belongs to the mean,
-half the difference, times the free output P ζ, to their covariance. With several outputs ζ and e are so many. Where a tensor holds the z of the network at its
-initialisation (D, F, P, Q), it is paired with a residual, over the free evolution, or left for another output.
+A neuron's drive is a polynomial in the residual e = z_T(0) − y, at most cubic. Every neuron is given a ζ ~ N(0, K)
+over all inputs, and is driven by e = −y + ζ and by e = −y − ζ: half the sum of what the outputs move by belongs to
+the mean, half the difference, times the free output P ζ, to their covariance. With several outputs ζ and e are so
+many. Where a tensor holds the z of the network at its initialisation (D, F, P, Q), it is paired with a residual, over
+the free evolution, or left for another output.
 """
 
 from collections.abc import Mapping
@@ -60,8 +61,8 @@ class Evolution:
 
     def at_nodes(self, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """e and u at every node, (times, …, N), of residuals that begin as e, (…, M)."""
-        factors = (each.reshape(len(each), *(1,) * (e.ndim - 1), -1) for each in (self.time.remaining, self.time.trained))
-        decay, past = ((each * e) @ self.slot.T for each in factors)
+        apart = (-1, *(1,) * (e.ndim - 1), e.shape[-1])
+        decay, past = ((each.reshape(apart) * e) @ self.slot.T for each in (self.time.remaining, self.time.trained))
         return decay.astype(PRECISION), past.astype(PRECISION)
 
     def answered(self, drive: np.ndarray) -> np.ndarray:

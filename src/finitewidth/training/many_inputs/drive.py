@@ -12,8 +12,8 @@ of a step η of descent in addition + (η/2) dH_ABC e_B e_C − (η/2)(ddI_ABCD 
     ddI_ABCD → δ_ij δ_km R_abcd + δ_ik δ_jm R_acbd + δ_im δ_jk R_adbc ,
     E[dH_ABC z_E] → δ_ij δ_km Q_abce + δ_ik δ_jm Q_acbe + δ_im δ_jk P_aebc ,  …
 
-and every one is a product of pair operators of a neuron (`finitewidth.flow.neurons`), written out here slot by slot. One of
-the residuals has the output that is driven; two others are summed over outputs. Arrays have the shape
+and every one is a product of pair operators of a neuron (`finitewidth.flow.neurons`), written out here slot by slot.
+One of the residuals has the output that is driven; two others are summed over outputs. Arrays have the shape
 (times, outputs, neurons, N), those in which that sum is still to be done (times, outputs, outputs, neurons, N).
 """
 
@@ -183,9 +183,9 @@ class Traces:
     """What the dNTK's pairings need of the free evolution alone, at every node: the same whatever the residual.
 
     With Π = e^{−Θs}, Ω = ∫_0^s Π and its value for a finite step, Ω + (η/2) Π, on training inputs: the three as
-    operators on (times, outputs, neurons, N), and their contractions with O^{r,0}, joined, with O^{rs,0} along a matrix,
-    and with O^{rs,0} and a jet, (times, 1, neurons, N). Those in which z_E and a residual close a circle of their own, of
-    whatever output, count n_L times.
+    operators on (times, outputs, neurons, N), and their contractions with O^{r,0}, joined, with O^{rs,0} along a
+    matrix, and with O^{rs,0} and a jet, (times, 1, neurons, N). Those in which z_E and a residual close a circle of
+    their own, of whatever output, count n_L times.
     """
 
     decay: Callable[[Array], Array]
