@@ -112,3 +112,13 @@ def test_bad_input(options, message):
     problem = [given.pop(name) for name in ("net", "x_train", "y_train", "x_test")]
     with pytest.raises(fw.InputError, match=message):
         fw.verify_trained(*problem, **given)
+
+
+def test_a_fit_in_powers_of_width_knows_no_kinks(monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("finitewidth.compare.trained.measure_trained_widths", stop)
+    relu = fw.MLP("relu", depth=2, width=24, C_W=2.0)
+    with pytest.warns(fw.TrustWarning, match="order 1/√n"), pytest.raises(KeyboardInterrupt):
+        fw.verify_trained(relu, X[:1], Y[:1], algorithm=DESCENT)

@@ -113,6 +113,9 @@ def verify_trained(
 
     Raises
         InputError: for arguments that cannot be used, naming the remedy.
+
+    Warns
+        TrustWarning: for σ with kinks, whose effect in training is of order 1/√n.
     """
     check_networks(n_networks)
     check_rate(false_alarm_rate)
@@ -123,6 +126,13 @@ def verify_trained(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TrustWarning)  # of the width of `net`, which is not used
         theory = predict(net, x, y_train, asked, algorithm=algorithm, order=1)
+    if (left_out := theory.left_out) is not None and np.any(left_out["mean_error"] > 0):
+        warnings.warn(
+            f"`net`: neurons that cross a kink of {net.activation.name} change trained outputs at order 1/√n, which a "
+            "fit in 1/n does not know: rows may differ though nothing is wrong; fw.predict(…).left_out has the size",
+            TrustWarning,
+            stacklevel=2,
+        )
     experiment = measure_trained_widths(
         net,
         x,

@@ -194,10 +194,10 @@ class FiniteWidthEstimator(BaseEstimator):
                 left_out = np.maximum(left_out, [float(lacks[of].max()) for of in ("mean_size", "variance_size")])
             yield Chunk(found.mean.values[begin - start :], covariance[begin - start :])
         if left_out.any():
-            mean, variance = left_out
+            of_mean, of_variance = (float(each) for each in left_out)
             warnings.warn(
                 f"neurons that cross a kink of {self.net_.activation.name} while they are trained are left out at "
-                f"order 1: that may change means by up to {mean:.2g} and variances by up to {variance:.2g}, of targets "
+                f"order 1: that may change means by up to {of_mean:.2g} and variances by up to {of_variance:.2g}, of targets "
                 "as the network sees them",
                 TrustWarning,
                 stacklevel=3,
