@@ -188,3 +188,10 @@ def test_bad_parameters_are_refused_by_fit(parameters, message):
 def test_before_fit():
     with pytest.raises(NotFittedError):
         FiniteWidthRegressor().predict(X)
+
+
+def test_what_kinks_leave_out_is_said():
+    X = np.array([[-0.5], [0.7]])
+    model = FiniteWidthRegressor("relu", depth=2, order=1, algorithm=fw.GradientFlow(1.0)).fit(X, [0.4, -1.0])
+    with pytest.warns(fw.TrustWarning, match="cross a kink of relu .* are left out at order 1"):
+        model.predict([[0.2]])

@@ -197,8 +197,8 @@ class FiniteWidthEstimator(BaseEstimator):
             of_mean, of_variance = (float(each) for each in left_out)
             warnings.warn(
                 f"neurons that cross a kink of {self.net_.activation.name} while they are trained are left out at "
-                f"order 1: that may change means by up to {of_mean:.2g} and variances by up to {of_variance:.2g}, of targets "
-                "as the network sees them",
+                f"order 1: that may change means by up to {of_mean:.2g} and variances by up to {of_variance:.2g}, of "
+                "targets as the network sees them",
                 TrustWarning,
                 stacklevel=3,
             )
