@@ -16,6 +16,7 @@ from typing import Any, Literal, cast
 import jax
 import numpy as np
 
+from finitewidth.activations.transitions import graded_breaks
 from finitewidth.errors import InputError
 from finitewidth.precision import float64
 
@@ -32,7 +33,8 @@ class Activation:
     Arguments
         function: σ as a JAX function of an array, applied elementwise and differentiable by JAX away from its kinks.
         name: how it is called in tables and messages.
-        kinks: the points where σ or any derivative of it jumps. `None` (the default): they are searched for.
+        kinks: the points where σ or any derivative of it jumps. `None` (the default): they are searched for, and so are
+            transitions. A feature narrower than 2e-4 |z| that leaves no trace beside it is missed: declare such kinks.
         parity: "odd", "even" or "none". `None`: found by evaluating σ(z) and σ(−z).
         pieces: for a piecewise polynomial, the coefficients (constant first) on each of the len(kinks) + 1 intervals,
             left to right.
@@ -40,6 +42,8 @@ class Activation:
             (`finitewidth.gaussian.closed_forms`).
         tails: words for the behaviour at −∞ and at +∞.
         summary: one line on what it is.
+        transitions: (z, width) of the places where a smooth σ changes on a scale well below 1, such as the steps of
+            tanh(1e6 (z − ½)): quadrature takes shorter panels there. `None`: found, where kinks are searched for.
 
     Raises
         InputError: when `function` is not callable, not elementwise, or does not return real numbers of its argument's
@@ -58,17 +62,21 @@ class Activation:
     closed_form: tuple[str, tuple[float, ...]] | None = None
     tails: tuple[str, str] | None = None
     summary: str = ""
+    transitions: tuple[tuple[float, float], ...] = None  # type: ignore[assignment]
     kinks_were_declared: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
-        from finitewidth.activations.kinks import find_kinks, find_parity
+        from finitewidth.activations.kinks import Found, find_kinks, find_parity
 
         if not callable(self.function):
             raise InputError(f"`function` must be a JAX function of an array, but got {self.function!r}")
         _check_elementwise(self)
         declared = cast(tuple[float, ...] | None, self.kinks)
         object.__setattr__(self, "kinks_were_declared", declared is not None)
-        object.__setattr__(self, "kinks", find_kinks(self) if declared is None else _sorted_kinks(declared))
+        narrow = cast(tuple[tuple[float, float], ...] | None, self.transitions)
+        found = find_kinks(self) if declared is None else Found(_sorted_kinks(declared), ())
+        object.__setattr__(self, "kinks", found.kinks)
+        object.__setattr__(self, "transitions", found.transitions if narrow is None else _checked_transitions(narrow))
         if cast(Parity | None, self.parity) is None:
             object.__setattr__(self, "parity", find_parity(self))
         else:
@@ -107,6 +115,12 @@ class Activation:
             parts = [function(part) for part in flat.reshape(-1, block)]  # dispatched all, then waited for
         values = np.concatenate([np.asarray(part) for part in parts], axis=1) if parts[1:] else np.asarray(parts[0])
         return values[:, : z.size].reshape(len(orders), *z.shape)
+
+    @cached_property
+    def breaks(self) -> tuple[float, ...]:
+        """Where panels of quadrature over z should end: the kinks, and the graded surroundings of the transitions."""
+        graded = (z for transition in self.transitions for z in graded_breaks(*transition))
+        return tuple(sorted({*self.kinks, *graded}))
 
     @cached_property
     def _jitted(self) -> Callable[[tuple[int, ...]], Callable[[np.ndarray], jax.Array]]:
@@ -159,6 +173,18 @@ def _sorted_kinks(declared: Any) -> tuple[float, ...]:
     if not all(math.isfinite(k) for k in kinks):
         raise InputError(f"`kinks` must be finite numbers, but got {declared!r}")
     return kinks
+
+
+def _checked_transitions(declared: Any) -> tuple[tuple[float, float], ...]:
+    try:
+        found = tuple(sorted((float(z), float(width)) for z, width in declared))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"`transitions` must be pairs of a place and a width, such as ((0.5, 1e-6),), but got {declared!r}"
+        ) from error
+    if not all(math.isfinite(z) and 0 < width < math.inf for z, width in found):
+        raise InputError(f"`transitions` must be finite places with widths > 0, but got {declared!r}")
+    return found
 
 
 def _check_parity(activation: Activation) -> None:

@@ -30,6 +30,7 @@ class Known(Activation):
 
     kinks: tuple[float, ...] = ()
     parity: Parity = "none"
+    transitions: tuple[tuple[float, float], ...] = ()
     recipe: str = ""
 
     def __post_init__(self) -> None:

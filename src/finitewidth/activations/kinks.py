@@ -5,18 +5,19 @@ it; that the two do not fit together is seen only across z = 0. So: on a fine gr
 σ''' over each cell with the change that the next derivatives at its two ends predict (trapezoid rule, with the
 Euler–Maclaurin term where one more derivative is at hand). Where they disagree, halve the cell and keep the half that
 disagrees more. Smooth variation, however rapid, is soon resolved, for the disagreement falls by 8 or more per halving;
-a jump stays, down to neighbouring floats.
+a jump stays, down to neighbouring floats. Where a cell had to be halved before σ was smooth on it, σ has a transition:
+`finitewidth.activations.transitions`, where a second, much denser grid of values of σ alone is searched for more cells.
 
-What this can miss: features narrower than 1 % of |z| (within |z| < 10: than 0.005) that leave no trace on either side;
-jumps smaller than 1e-9 of σ⁽ᵏ⁾ around them; jumps in σ'''' and beyond, which hardly disturb an average; anything beyond
-|z| = 1e4.
+What this can miss: features narrower than 2e-4 |z| (see there) that leave no trace on either side; jumps smaller than
+1e-9 of σ⁽ᵏ⁾ around them; jumps in σ'''' and beyond, which hardly disturb an average; anything beyond |z| = 1e4.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from finitewidth.activations.transitions import Resolved, cells_beside, striking_runs, transitions
 from finitewidth.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,8 +38,15 @@ _TELLING = np.array(
 )
 
 
-def find_kinks(activation: "Activation") -> tuple[float, ...]:
-    """The points where σ, σ', σ'' or σ''' jumps, in ascending order.
+class Found(NamedTuple):
+    """Kinks, and transitions with their widths, each in ascending order."""
+
+    kinks: tuple[float, ...]
+    transitions: tuple[tuple[float, float], ...]
+
+
+def find_kinks(activation: "Activation") -> Found:
+    """The points where σ, σ', σ'' or σ''' jumps, and where it changes fast without a jump.
 
     Arguments
         activation: its `function` is evaluated with four derivatives, on |z| ≤ 1e4.
@@ -50,6 +58,11 @@ def find_kinks(activation: "Activation") -> tuple[float, ...]:
     _check_values(activation, values)
     scan = _Scan(activation, np.abs(_GRID), values)
     kinks = scan.kinks(_Cells.of(_GRID, values))
+    runs, nan = striking_runs(activation)
+    if nan is not None:
+        raise _not_finite(activation, np.nan, nan)
+    if len(runs):
+        kinks = _distinct(kinks + scan.kinks(_Cells.of_runs(activation, runs)))
     found = kinks
     for _ in range(3):  # one halving follows one kink: look again beside those found
         if not found:
@@ -57,15 +70,19 @@ def find_kinks(activation: "Activation") -> tuple[float, ...]:
         found = [c for c in scan.kinks(_beside(activation, found)) if not _contains(kinks, c)]
         kinks = _distinct(kinks + found)
         _check_count(activation, kinks)
-    return tuple(sorted(kinks))
+    kinks = _distinct(kinks + scan.kinks(_Cells.between(activation, *cells_beside(kinks))))
+    return Found(tuple(sorted(kinks)), transitions(activation, scan.resolved, kinks))
 
 
 def find_parity(activation: "Activation") -> Literal["odd", "even", "none"]:
-    """Whether σ(−z) = −σ(z) or σ(z), to a few units in the last place, at some two thousand points up to |z| = 1e4."""
+    """Whether σ(−z) = −σ(z) or σ(z), to a few units in the last place, at some two thousand points up to |z| = 1e4
+    and on transitions."""
     kinks = np.asarray(activation.kinks)
     if not np.allclose(kinks, -kinks[::-1], rtol=1e-12, atol=0.0):
         return "none"
     z = np.concatenate([np.geomspace(_NEAREST, _FARTHEST, 1024), np.linspace(0.01, 10.0, 1024)])
+    narrow = [place + width * np.linspace(-3.0, 3.0, 25) for place, width in activation.transitions]
+    z = np.concatenate([z, *narrow])
     z = z[~np.isin(z, kinks)]
     plus, minus = activation.evaluate(z)[0], activation.evaluate(-z)[0]
     with np.errstate(invalid="ignore"):
@@ -93,6 +110,20 @@ class _Cells:
         n, m = len(_ORDERS) - 1, len(grid) - 1
         a, b, at_a, at_b = (np.tile(x, n) for x in (grid[:-1], grid[1:], values[:, :-1], values[:, 1:]))
         return _Cells(a, b, at_a, at_b, np.repeat(np.arange(n), m))
+
+    @staticmethod
+    def of_runs(activation: "Activation", runs: np.ndarray) -> "_Cells":
+        """All cells between neighbours of each run of points, shape (runs, points), but for one across 0."""
+        grid = runs.ravel()
+        cells = _Cells.of(grid, _evaluate(activation, grid))
+        joins_runs = np.tile(np.arange(len(grid) - 1) % runs.shape[1] == runs.shape[1] - 1, len(_ORDERS) - 1)
+        return cells[~joins_runs & (cells.b > cells.a) & (cells.a * cells.b >= 0)]
+
+    @staticmethod
+    def between(activation: "Activation", a: np.ndarray, b: np.ndarray) -> "_Cells":
+        """The cells [a, b], which may overlap."""
+        both = _Cells.of(np.stack([a, b], 1).ravel(), _evaluate(activation, np.stack([a, b], 1).ravel()))
+        return both[np.tile(np.arange(2 * len(a) - 1) % 2 == 0, len(_ORDERS) - 1)]
 
     def __getitem__(self, chosen: np.ndarray) -> "_Cells":
         return _Cells(self.a[chosen], self.b[chosen], self.at_a[:, chosen], self.at_b[:, chosen], self.order[chosen])
@@ -125,6 +156,7 @@ class _Scan:
         self.distance = distance[far_enough]
         sizes = np.where(np.isfinite(values[:, far_enough]), np.abs(values[:, far_enough]), 0.0)
         self.largest = np.maximum.accumulate(np.maximum.accumulate(sizes, axis=1), axis=0)
+        self.resolved = Resolved(np.zeros(0), np.zeros(0))
 
     def kinks(self, cells: _Cells) -> list[float]:
         """The kinks in these cells, one at most for each cell and order."""
@@ -174,7 +206,14 @@ class _Scan:
             np.where(go_right, cells.at_b, values),
             cells.order,
         )
-        return half[self.suspicious(half)]
+        is_suspicious = self.suspicious(half)
+        # the third derivative has but one more to predict it, and needs shorter cells than σ does
+        self._note_resolved(half[~is_suspicious & (half.order < 3)])
+        return half[is_suspicious]
+
+    def _note_resolved(self, cells: _Cells) -> None:
+        more = Resolved(0.5 * (cells.a + cells.b), cells.b - cells.a)
+        self.resolved = Resolved(*(np.concatenate(pair) for pair in zip(self.resolved, more, strict=True)))
 
     def check_poles(self, z: np.ndarray, sigma: np.ndarray) -> None:
         """The halving runs into poles: there σ far exceeds all that the grid saw up to that distance."""
@@ -224,16 +263,20 @@ def _check_values(activation: "Activation", values: np.ndarray) -> None:
     is_bad = np.isnan(sigma) | (np.isinf(sigma) & (np.abs(z) <= 1.0))
     if is_bad.any():
         first = int(np.argmax(is_bad))
-        raise InputError(
-            f"`function` of activation {activation.name!r} is {sigma[first]:g} at z = {z[first]:.6g}; "
-            "a preactivation takes every real value, so give a function that is finite on the whole line"
-        )
+        raise _not_finite(activation, sigma[first], z[first])
     is_bad = np.isnan(values[1]) & (np.abs(_GRID) <= 30) & (np.abs(_GRID) >= _NEAREST)
     if is_bad.any():
         raise InputError(
             f"the derivative of activation {activation.name!r} is nan at z = {_GRID[np.argmax(is_bad)]:.6g}, "
             "where the function is not; keep branches that are not taken finite: jnp.where(c, f(jnp.where(c, z, 0)), …)"
         )
+
+
+def _not_finite(activation: "Activation", sigma: float, z: float) -> InputError:
+    return InputError(
+        f"`function` of activation {activation.name!r} is {sigma:g} at z = {z:.6g}; "
+        "a preactivation takes every real value, so give a function that is finite on the whole line"
+    )
 
 
 def _check_count(activation: "Activation", kinks: list[float]) -> None:
@@ -247,15 +290,12 @@ def _check_count(activation: "Activation", kinks: list[float]) -> None:
 
 def _beside(activation: "Activation", kinks: list[float]) -> _Cells:
     """Cells on both sides of each kink, the shortest ones next to it, none across it."""
-    grids = []
+    runs = []
     for c in kinks:
         reach, hair = (0.02 * abs(c), 64 * np.spacing(abs(c))) if c else (1e-3, _ZERO)
         steps = np.concatenate([[hair], np.geomspace(1e-10 * reach, reach, 100)])
-        grids += [c - steps[::-1], c + steps]
-    grid = np.concatenate(grids)
-    cells = _Cells.of(grid, _evaluate(activation, grid))
-    ends_here = np.arange(len(grid) - 1) % 101 == 100  # from one grid to the next
-    return cells[~np.tile(ends_here, len(_ORDERS) - 1)]
+        runs += [c - steps[::-1], c + steps]
+    return _Cells.of_runs(activation, np.array(runs))
 
 
 def _simplest(a: float, b: float) -> float:

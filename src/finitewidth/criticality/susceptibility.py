@@ -175,7 +175,7 @@ def _averages_by_parts(activation: Activation, K: np.ndarray, jumps: _Jumps, nea
         square = _square_derivatives(s)
         return np.stack([square[0], 0.5 * (square[2] if near_zero else z * square[1]), s[1] ** 2])
 
-    value, error, _ = average(integrands, K, kinks=activation.kinks)
+    value, error, _ = average(integrands, K, kinks=activation.breaks)
     if not near_zero:
         value[1], error[1] = value[1] / K, error[1] / K
     at_kinks = 0.5 * jumps.term(jumps.of_square, 2, 2 if near_zero else 1, K)
@@ -192,7 +192,7 @@ def _slopes_by_parts(activation: Activation, K: np.ndarray, jumps: _Jumps, near_
             return np.stack([0.25 * square[4], 0.5 * slope_square[2]])
         return np.stack([0.25 * z**2 * square[2], 0.5 * z * slope_square[1], 0.25 * square[2]])
 
-    value, error, _ = average(integrands, K, kinks=activation.kinks)
+    value, error, _ = average(integrands, K, kinks=activation.breaks)
     if not near_zero:
         value = np.stack([(value[0] - K * value[2]) / K**2, value[1] / K])
         error = np.stack([(error[0] + K * error[2]) / K**2, error[1] / K])

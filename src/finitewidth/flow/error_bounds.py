@@ -130,7 +130,7 @@ def _bends(activation: Activation, K: np.ndarray) -> tuple[float, float]:
     new = [n for n in octaves if n not in known]
     if new:
         at = np.exp(_OCTAVE * np.array(new))
-        s, square, stretch = average(lambda z: _slopes(activation, z), at, kinks=activation.kinks, rtol=1e-3).value
+        s, square, stretch = average(lambda z: _slopes(activation, z), at, kinks=activation.breaks, rtol=1e-3).value
         with np.errstate(divide="ignore", invalid="ignore"):
             both = np.nan_to_num([at * square / s, np.sqrt(stretch / s)])
         known.update({n: (float(b), float(t)) for n, b, t in zip(new, *both, strict=True)})

@@ -27,6 +27,7 @@ class LineFlow:
         K, Theta, V, chi_parallel, chi_perp: as in the module's equations; V is NaN for a residual network.
         moments: ⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩, ⟨z²σ'²⟩ at each layer, shape (L, 5, N).
         moment_error: relative error of ⟨σ²⟩ and ⟨σ'²⟩, shape (L,).
+        chi_error: that of d⟨σ²⟩/dK and ⟨σ'²⟩, shape (L, 2).
     """
 
     K: np.ndarray
@@ -36,6 +37,7 @@ class LineFlow:
     chi_perp: np.ndarray
     moments: np.ndarray
     moment_error: np.ndarray
+    chi_error: np.ndarray
 
 
 def line_flow(net: Architecture, x2: np.ndarray) -> LineFlow:
@@ -48,11 +50,11 @@ def line_flow(net: Architecture, x2: np.ndarray) -> LineFlow:
     C_b, C_W, l_b, l_W, skip = layer_constants(net)
     K, Theta, V = (np.zeros((L, N)) for _ in range(3))
     moments = np.zeros((L, 5, N))
-    moment_error = np.zeros(L)
+    errors = np.zeros((L, 3))
     K[0], Theta[0] = C_b[0] + C_W[0] * x2, l_b[0] + l_W[0] * x2
     for layer in range(L):
         _check_range(net, K[layer], layer + 1)
-        moments[layer], moment_error[layer] = single_input_moments(net.activation, K[layer], layer + 1)
+        moments[layer], errors[layer] = single_input_moments(net.activation, K[layer], layer + 1)
         if layer + 1 == L:
             break
         m, s, dm, m4, _ = moments[layer]
@@ -66,7 +68,7 @@ def line_flow(net: Architecture, x2: np.ndarray) -> LineFlow:
         V = np.full_like(V, np.nan)
     carried, entered = (np.concatenate([h[1:], h[-1:]])[:, None] for h in (skip, C_W))
     chi_parallel, chi_perp = (carried + entered * moments[:, i] for i in (2, 1))
-    return LineFlow(K, Theta, V, chi_parallel, chi_perp, moments, moment_error)
+    return LineFlow(K, Theta, V, chi_parallel, chi_perp, moments, errors[:, :2].max(1), errors[:, [2, 1]])
 
 
 def collinear_spread(net: Architecture, line: LineFlow) -> np.ndarray:
@@ -91,25 +93,27 @@ def collinear_spread(net: Architecture, line: LineFlow) -> np.ndarray:
     return np.where(np.isfinite(spread), spread, -1.0)
 
 
-def single_input_moments(activation: Activation, K: np.ndarray, layer: int = 1) -> tuple[np.ndarray, float]:
-    """⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩, ⟨z²σ'²⟩ at kernels K > 0, shape (5, *K.shape), and their relative error."""
+def single_input_moments(activation: Activation, K: np.ndarray, layer: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩, ⟨z²σ'²⟩ at kernels K > 0, shape (5, *K.shape); errors of the first three."""
     form, parameters = activation.closed_form or ("", ())
     eps = np.finfo(float).eps
     with np.errstate(over="ignore"):
         if form == "piecewise_linear":
             A2, A4 = (0.5 * sum(slope**p for slope in parameters) for p in (2, 4))
-            return np.stack([A2 * K, A2 * np.ones_like(K), A2 * np.ones_like(K), 3 * A4 * K * K, A2 * K]), 4 * eps
+            one = np.ones_like(K)
+            return np.stack([A2 * K, A2 * one, A2 * one, 3 * A4 * K * K, A2 * K]), np.full(3, 4 * eps)
         if form == "exp":
             e2, e8 = np.exp(2 * K), np.exp(8 * K)
-            return np.stack([e2, e2, 2 * e2, e8, (K + 4 * K * K) * e2]), float(8 * eps * (1 + K.max()))
+            return np.stack([e2, e2, 2 * e2, e8, (K + 4 * K * K) * e2]), np.full(3, 8 * eps * (1 + K.max()))
     try:
         try:
             table = line_table(activation, K)
-            return table.moments(K), float(table.error[:2].max())
+            return table.moments(K), table.error[:3]
         except NotTabulable:
             estimate = line_moments(activation, K)
-            relative = np.abs(estimate.error[:2]) / np.maximum(np.abs(estimate.value[:2]), np.finfo(float).tiny)
-            return estimate.value, float(relative.max())
+            size, error = (np.abs(part[:3]).reshape(3, -1) for part in (estimate.value, estimate.error))
+            size[2] = size[2].max()  # it may vanish for some of the kernels
+            return estimate.value, (error / np.maximum(size, np.finfo(float).tiny)).max(axis=1)
     except InputError as error:
         raise InputError(f"`activation` {activation.name}, layer {layer}, K = {K.max():.4g}: {error}") from error
 

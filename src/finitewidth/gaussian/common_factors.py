@@ -204,6 +204,7 @@ def _planes(activation: Activation, factors: CommonFactors) -> list[Plane]:
     for L, s in zip(factors.L, factors.s, strict=True):
         if np.any(L):
             found += [Plane(L, kink, s or 1.0, s == 0) for kink in activation.kinks]
+            found += [Plane(L, z, float(np.hypot(width, s)), False) for z, width in activation.transitions]
             if activation.pieces is None and 0.0 not in activation.kinks:
                 found.append(Plane(L, 0.0, float(np.hypot(1.0, s)), False))
     return found

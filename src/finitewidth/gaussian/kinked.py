@@ -137,7 +137,7 @@ def _on_line(activation: Activation, K: float, c: float, wanted: Sequence[PairKe
         def f(z: np.ndarray, k: int = k, l: int = l, he: Callable[..., np.ndarray] = he) -> np.ndarray:
             return activation.evaluate(z, (k,))[0] * activation.evaluate(c * z, (l,))[0] * he(z / np.sqrt(K))
 
-        kinks = tuple({*activation.kinks, *(kink / c for kink in activation.kinks)})
+        kinks = tuple({*activation.breaks, *(z / c for z in activation.breaks)})
         estimate = average(f, K, kinks=kinks)
         factor_ = K ** (-0.5 * n) * 0.5**n * c**-j
         yield float(estimate.value * factor_), float(estimate.error * abs(factor_))
@@ -179,7 +179,7 @@ def _delta_times(activation: Activation, K: np.ndarray, kink: float, m: int, ord
         z = mean + x
         return activation.evaluate(z, (order,))[0] * hermite(K, (m, 0), np.full_like(z, kink), z)
 
-    estimate = average(f, rest, kinks=tuple(each - mean for each in activation.kinks))
+    estimate = average(f, rest, kinks=tuple(each - mean for each in activation.breaks))
     density = np.exp(-0.5 * kink * kink / K[0, 0]) / np.sqrt(2 * np.pi * K[0, 0])
     return float(estimate.value * density), float(abs(estimate.error * density))
 

@@ -37,8 +37,14 @@ def many_pairs(activation: Activation, K: np.ndarray, wanted: Sequence[PairKey])
     linear σ all of second order and above then vanish.
 
     Raises
-        InputError: for other activations with kinks, or where `mehler` does not converge.
+        InputError: for other activations with kinks, for narrow transitions, or where `mehler` does not converge.
     """
+    if activation.transitions:
+        z, width = min(activation.transitions, key=lambda each: each[1])
+        raise InputError(
+            f"`activation` {activation.name} changes on a scale of {width:.1g} near z = {z:.4g}, too fast for "
+            "polynomials; for many inputs use a smoother one, for up to 16 inputs fw.flow(net, x, order=1)"
+        )
     if not activation.kinks:
         totals = {(k, i, l, j): (k + i, l + j) for k, i, l, j in wanted}
         found = many_pair_averages(activation, K, sorted(set(totals.values())))

@@ -145,5 +145,5 @@ def _by_form(
 def _beside_zero(activation: Activation, K: float) -> tuple[np.ndarray, np.ndarray]:
     """σ(0)⟨σ(z)⟩ and σ'(0)⟨σ'(z)⟩."""
     at_zero = activation.evaluate(np.zeros(1), (0, 1))[:, 0]
-    mean = average(lambda z: activation.evaluate(z, (0, 1)), K, kinks=activation.kinks)
+    mean = average(lambda z: activation.evaluate(z, (0, 1)), K, kinks=activation.breaks)
     return at_zero * mean.value, np.abs(at_zero) * mean.error

@@ -8,9 +8,10 @@ where σ_a(x) = σ(√a x) and σ_b(x) = σ(s √b x): the distance from the col
 and does not cancel as θ → 0. A kink κ is a straight line in the plane, so panels in p end on these lines and panels in
 q where two of them cross. Polar coordinates would have square roots there, where circles touch lines.
 
-Panels are halved until each is short compared with its distance from the places where σ changes on the scale |z| ~ 1:
-the kinks and the origin. In p that scale is 1/√a; in q, where the two factors slide past each other, it is 1/(t√a),
-which is long for small θ. What remains unresolved is seen by comparing two rules, and refined.
+Panels are halved until each is short compared with its distance from the places where σ changes on the scale |z| ~ 1,
+the kinks and the origin, or on the shorter scale of a transition. In p that scale is 1/√a; in q, where the two factors
+slide past each other, it is 1/(t√a), which is long for small θ. What remains unresolved is seen by comparing two rules,
+and refined.
 """
 
 from collections.abc import Iterator
@@ -108,7 +109,8 @@ def direct_pairs(
     """The averages over pairs of inputs, and the error of each, for any activation.
 
     Arguments
-        activation: panels end at its kinks; between them it should not change much faster than on a scale of 1/10.
+        activation: panels end at its kinks and are short near its transitions; elsewhere it should not change much
+            faster than on a scale of 1/10.
         a, b: kernels > 0 of the two inputs, shape (pairs,).
         w: complement 1 − |ρ| ∈ [0, 1] of the correlation ρ.
         s: sign of ρ, ±1.
@@ -176,9 +178,11 @@ class _Geometry(NamedTuple):
         roots = np.sqrt(a), s * np.sqrt(b)
         kinks = np.array(activation.kinks, dtype=float)
         # between the kinks, a polynomial changes no faster than the Gaussian
+        narrow = np.array(activation.transitions, dtype=float).reshape(-1, 2)
         places = np.array([]) if activation.pieces is not None else np.union1d(kinks, [0.0])
+        places, scales = np.append(places, narrow[:, 0]), np.append(np.ones(len(places)), narrow[:, 1])
         lines, centers = (np.concatenate([x / r[:, None] for r in roots], axis=1) for x in (kinks, places))
-        widths = np.concatenate([np.ones(len(places)) / np.abs(r[:, None]) for r in roots], axis=1)
+        widths = np.concatenate([scales / np.abs(r[:, None]) for r in roots], axis=1)
         is_equal = bool(np.all(roots[0] == roots[1]))
         symmetric = activation.parity != "none"
         return cls(

@@ -102,8 +102,11 @@ def reach(
     r = np.arange(0.25, 38.0, 0.25)
     x = np.concatenate([-r[::-1], r])
     with np.errstate(over="ignore", invalid="ignore"):
-        size = np.abs(activation.evaluate(np.sqrt(variance) * x, orders)).max(0) ** slots
-        weight = np.nan_to_num(size, nan=np.inf) * np.exp(-0.5 * x * x) * np.abs(x) ** 3
+        sizes = np.abs(activation.evaluate(np.sqrt(variance) * x, orders))
+        if not activation.transitions:  # at these one derivative may be so large that the others seem negligible
+            sizes = sizes.max(0, keepdims=True)
+        weight = np.nan_to_num(sizes**slots, nan=np.inf) * np.exp(-0.5 * x * x) * np.abs(x) ** 3
     if not np.all(np.isfinite(weight)):
         raise InputError(f"{activation.name} overflows where a Gaussian of variance {variance:.4g} still has weight")
-    return float(np.abs(x[weight > negligible * weight.max()]).max() + 0.25)
+    matters = np.any((weight > negligible * weight.max(1, keepdims=True)), axis=0)
+    return float(np.abs(x[matters]).max() + 0.25)

@@ -59,10 +59,10 @@ def _by_quadrature(activation: Activation, K: np.ndarray, wanted: tuple[Product,
 
 def _few_by_quadrature(activation: Activation, K: np.ndarray, wanted: tuple[Product, ...]) -> Estimate:
     if any(product.weak for product in wanted):
-        each = [average(_integrand(activation, wanted, k), k, kinks=activation.kinks) for k in K]
+        each = [average(_integrand(activation, wanted, k), k, kinks=activation.breaks) for k in K]
         value, error = (np.stack([getattr(e, name) for e in each], axis=-1) for name in ("value", "error"))
     else:
-        value, error, _ = average(_integrand(activation, wanted, 1.0), K, kinks=activation.kinks)
+        value, error, _ = average(_integrand(activation, wanted, 1.0), K, kinks=activation.breaks)
     power = K ** (-0.5 * np.array([product.weak for product in wanted])[:, None])
     return Estimate(value * power, error * power, "line")
 

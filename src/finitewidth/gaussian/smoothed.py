@@ -72,7 +72,9 @@ def _places(activation: Activation, s: float) -> tuple[np.ndarray, np.ndarray]:
     kinks = np.array(activation.kinks, dtype=float)
     if activation.pieces is not None:
         return kinks, np.full(len(kinks), s)
-    return np.append(kinks, 0.0), np.append(np.full(len(kinks), s), np.hypot(1.0, s))
+    narrow = np.array(activation.transitions, dtype=float).reshape(-1, 2)
+    places = np.concatenate([kinks, [0.0], narrow[:, 0]])
+    return places, np.concatenate([np.full(len(kinks), s), [np.hypot(1.0, s)], np.hypot(narrow[:, 1], s)])
 
 
 def _values(
@@ -81,8 +83,9 @@ def _values(
     """g at every m by Gauss–Legendre panels in ξ, shape (products, len(m))."""
     base = np.broadcast_to(np.linspace(-_REACH, _REACH, _SEGMENTS + 1), (len(m), _SEGMENTS + 1))
     kinks = np.clip((np.array(activation.kinks) - m[:, None]) / s, -_REACH, _REACH)
-    origin = np.zeros((len(m), 0)) if activation.pieces is not None else -m[:, None] / s
-    found = panels(np.concatenate([base, kinks], axis=1), origin, np.full(origin.shape, 1.0 / s), scale / _SCALES[0])
+    origin = np.zeros((0, 2)) if activation.pieces is not None else np.array([(0.0, 1.0), *activation.transitions])
+    centers, widths = (origin[:, 0] - m[:, None]) / s, np.broadcast_to(origin[:, 1] / s, (len(m), len(origin)))
+    found = panels(np.concatenate([base, kinks], axis=1), centers, widths, scale / _SCALES[0])
     xi, weight = found.nodes(order)
     orders = tuple(sorted({k for product in products for k in product}))
     d = dict(zip(orders, activation.evaluate(m[found.row][:, None] + s * xi, orders), strict=True))

@@ -134,12 +134,16 @@ class LineTable:
             self._coefficients = chebyshev_coefficients(logs, 1)
             size = np.abs(self._coefficients)
             tail = size[:, n - max(2, n // 4) :].max(1)
-            if np.all(tail < 1e-15 * n * np.maximum(1.0, size[:, 1:].max(1))):
+            enough = 1e-15 * n * np.maximum(1.0, size[:, 1:].max(1))
+            if activation.transitions:  # z rounds, and σ' with it: no more terms are to be had from that
+                enough = np.maximum(enough, np.max(estimate.error / np.maximum(np.abs(value), _SMALLEST), axis=1))
+            if np.all(tail < enough):
                 break
         else:
             raise NotTabulable(f"single-input averages of {activation.name} over log K in {window}")
         with np.errstate(divide="ignore", invalid="ignore"):
             relative = np.where(value != 0, estimate.error / np.abs(value), 0.0)
+            relative[_SLOPE] = np.nan_to_num(estimate.error[_SLOPE].max() / np.abs(value[_SLOPE]).max(), posinf=0.0)
         # rounding of a logarithm, and of log K, is a relative error of what it is the logarithm of
         slope = np.ptp(logs, axis=1) / np.ptp(u)
         rounding = 2 * float(np.finfo(float).eps) * (size.max(axis=1) + slope * np.abs(u).max())
@@ -169,7 +173,7 @@ def line_moments(activation: Activation, K: np.ndarray) -> Estimate:
         rows = [s2, d * d, np.zeros_like(z) if jumps else z * s * d, s2 * s2, (z * d) ** 2]
         return np.stack(rows)
 
-    estimate = average(stack, K, kinks=activation.kinks)
+    estimate = average(stack, K, kinks=activation.breaks)
     value, error = estimate.value.copy(), estimate.error.copy()
     if jumps:
         for i, k in np.ndenumerate(K):
@@ -177,7 +181,7 @@ def line_moments(activation: Activation, K: np.ndarray) -> Estimate:
             def hermite_moment(z: np.ndarray, k: float = k) -> np.ndarray:
                 return activation.evaluate(z)[0] ** 2 * (z * z / k - 1)
 
-            hermite = average(hermite_moment, k, kinks=activation.kinks)
+            hermite = average(hermite_moment, k, kinks=activation.breaks)
             value[(2, *i)], error[(2, *i)] = hermite.value / (2 * k), hermite.error / (2 * k)
     else:
         value[2], error[2] = value[2] / K, error[2] / K
@@ -220,6 +224,8 @@ class Coordinate:
 
 _BENDS = (4.0, 1.0, 0.3, 0.1, 0.03, 0.01)
 
+_NARROW = 0.02
+
 
 class PairTable:
     """The pair averages of one activation for all kernels in a window.
@@ -243,6 +249,8 @@ class PairTable:
     def __init__(self, activation: Activation, window: Window) -> None:
         if any(k != 0.0 for k in activation.kinks):
             raise NotTabulable(f"{activation.name} has kinks away from the origin")
+        if any(width < _NARROW * max(1.0, abs(z)) for z, width in activation.transitions):
+            raise NotTabulable(f"{activation.name} has transitions that slip through the nodes of `pair_matrices`")
         self.activation, self.window = activation, window
         self.signs = (1.0,) if activation.parity != "none" else (1.0, -1.0)
         self.coordinate, k = self._resolve_correlation()
