@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 import jax
 import numpy as np
 
-from finitewidth.activations.transitions import graded_breaks
+from finitewidth.activations.transitions import graded_breaks, is_abrupt
 from finitewidth.errors import InputError
 from finitewidth.precision import float64
 
@@ -115,6 +115,11 @@ class Activation:
             parts = [function(part) for part in flat.reshape(-1, block)]  # dispatched all, then waited for
         values = np.concatenate([np.asarray(part) for part in parts], axis=1) if parts[1:] else np.asarray(parts[0])
         return values[:, : z.size].reshape(len(orders), *z.shape)
+
+    @cached_property
+    def is_abrupt(self) -> bool:
+        """Whether σ is smooth, but somewhere so steep that lattices and tables would step over it."""
+        return any(is_abrupt(*transition) for transition in self.transitions)
 
     @cached_property
     def breaks(self) -> tuple[float, ...]:

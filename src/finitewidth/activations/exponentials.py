@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from finitewidth.activations.conditioned import expm1
 from finitewidth.activations.entry import Known, entry, require
+from finitewidth.activations.transitions import at_origin
 
 # of Klambauer, Unterthiner, Mayr, Hochreiter 2017: zero mean and unit variance are a fixed point
 _SELU_ALPHA = 1.6732632423543772848170429916717
@@ -29,7 +30,10 @@ def celu(alpha: float = 1.0) -> Known:
     """z above 0, alpha (e^{z/alpha} − 1) below: σ' is continuous for every alpha."""
     require(alpha > 0, "alpha", "> 0", alpha)
     return Known(
-        _below_zero(lambda z: alpha * expm1(z / alpha)), kinks=(0.0,), tails=(f"→ {-alpha:g}".replace("-", "−"), "z")
+        _below_zero(lambda z: alpha * expm1(z / alpha)),
+        kinks=(0.0,),
+        tails=(f"→ {-alpha:g}".replace("-", "−"), "z"),
+        transitions=at_origin(alpha),
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from finitewidth.activations.conditioned import gauss_cdf, sigmoid, softplus, tanh
 from finitewidth.activations.entry import Known, entry, require
+from finitewidth.activations.transitions import at_origin
 
 
 @entry(
@@ -42,7 +43,7 @@ def silu() -> Known:
 def swish(beta: float = 1.0) -> Known:
     """z · sigmoid(beta z)."""
     require(beta > 0, "beta", "> 0", beta)
-    return Known(lambda z: z * sigmoid(beta * z), tails=("→ 0", "→ z"))
+    return Known(lambda z: z * sigmoid(beta * z), tails=("→ 0", "→ z"), transitions=at_origin(1.0 / beta))
 
 
 @entry(torch="Mish", jax="mish")

@@ -62,7 +62,8 @@ def named(name: str) -> Activation:
     """The activation of that name: the same object each time it is asked for.
 
     Case, hyphens, underscores and spaces do not matter, nor does a module in front (torch.nn.ReLU); parameters follow
-    in parentheses, by position or by name.
+    in parentheses, by position or by name. What torch prints for a module of its own is such a name, too; a PReLU's
+    slopes are not printed, and taken to be at the 0.25 they start with.
 
     Arguments
         name: "gelu", "LeakyReLU", "leaky_relu(0.1)", "leaky_relu(negative_slope=0.1)".
@@ -121,9 +122,9 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 
 def _without_module(name: str) -> str:
-    """`ReLU` of `torch.nn.ReLU`, without what changes no number."""
+    """`ReLU` of `torch.nn.ReLU`, without what changes no number: `inplace=True`, and `num_parameters=1` of a PReLU."""
     head, parenthesis, rest = name.partition("(")
-    return head.rpartition(".")[2] + parenthesis + re.sub(r",?\s*inplace=\w+", "", rest)
+    return head.rpartition(".")[2] + parenthesis + re.sub(r",?\s*(inplace=\w+|num_parameters=\d+)", "", rest)
 
 
 def _plain(name: str) -> str:

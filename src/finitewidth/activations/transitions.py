@@ -28,6 +28,7 @@ _MOST_SEARCHED = 256
 
 _CELL = 100.0  # the width of tanh (1), in lengths of the cells on which the search finds it smooth
 _NARROW = 0.3  # wider ones need no help
+_ABRUPT = 0.02
 _MOST = 32
 _SINGULAR = 1e-9
 _STEPS = 0.3 * 3.0 ** -np.arange(16.0)
@@ -101,6 +102,16 @@ def cells_beside(kinks: list[float]) -> tuple[np.ndarray, np.ndarray]:
         hair = hair[: len(steps)]
         pairs += [(c - steps, c - hair), (c + hair, c + steps)]
     return np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs])
+
+
+def at_origin(width: float) -> tuple[tuple[float, float], ...]:
+    """The transition of a σ that changes at 0 on this scale, if that is narrow."""
+    return ((0.0, width),) if width < _NARROW else ()
+
+
+def is_abrupt(place: float, width: float) -> bool:
+    """Whether a lattice, or a table's quadrature, steps over a transition."""
+    return width < _ABRUPT * max(1.0, abs(place))
 
 
 def graded_breaks(place: float, width: float) -> list[float]:

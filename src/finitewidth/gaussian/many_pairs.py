@@ -39,7 +39,7 @@ def many_pairs(activation: Activation, K: np.ndarray, wanted: Sequence[PairKey])
     Raises
         InputError: for other activations with kinks, for narrow transitions, or where `mehler` does not converge.
     """
-    if activation.transitions:
+    if activation.is_abrupt:
         z, width = min(activation.transitions, key=lambda each: each[1])
         raise InputError(
             f"`activation` {activation.name} changes on a scale of {width:.1g} near z = {z:.4g}, too fast for "

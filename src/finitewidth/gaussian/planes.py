@@ -103,7 +103,7 @@ def reach(
     x = np.concatenate([-r[::-1], r])
     with np.errstate(over="ignore", invalid="ignore"):
         sizes = np.abs(activation.evaluate(np.sqrt(variance) * x, orders))
-        if not activation.transitions:  # at these one derivative may be so large that the others seem negligible
+        if not activation.is_abrupt:  # at these one derivative may be so large that the others seem negligible
             sizes = sizes.max(0, keepdims=True)
         weight = np.nan_to_num(sizes**slots, nan=np.inf) * np.exp(-0.5 * x * x) * np.abs(x) ** 3
     if not np.all(np.isfinite(weight)):

@@ -18,7 +18,7 @@ __all__ = ["PairKey", "pair_averages", "quartet_averages"]
 
 def pair_averages(activation: Activation, K: np.ndarray, wanted: Sequence[PairKey]) -> dict[PairKey, np.ndarray]:
     """⟨∂ⁱσ⁽ᵏ⁾_a ∂ʲσ⁽ˡ⁾_b⟩ by (k, i, l, j): values and absolute errors, shape (2, N, N)."""
-    if activation.kinks or activation.transitions:
+    if activation.kinks or activation.is_abrupt:
         return kinked_pairs(activation, K, wanted)
     orders = {(k, i, l, j): (k + i, l + j) for k, i, l, j in wanted}
     found = averages_of_subsets(activation, K, sorted(set(orders.values())))
@@ -29,6 +29,6 @@ def quartet_averages(
     activation: Activation, K: np.ndarray, wanted: Sequence[tuple[int, ...]]
 ) -> dict[tuple[int, ...], np.ndarray]:
     """⟨σ⁽ⁱ⁾_a σ⁽ʲ⁾_b σ⁽ᵏ⁾_c σ⁽ˡ⁾_d⟩ by orders: values and absolute errors, shape (2, N, N, N, N)."""
-    if activation.kinks or activation.transitions:
+    if activation.kinks or activation.is_abrupt:
         return kinked_quartets(activation, K, wanted)
     return averages_of_subsets(activation, K, wanted)

@@ -224,8 +224,6 @@ class Coordinate:
 
 _BENDS = (4.0, 1.0, 0.3, 0.1, 0.03, 0.01)
 
-_NARROW = 0.02
-
 
 class PairTable:
     """The pair averages of one activation for all kernels in a window.
@@ -249,7 +247,7 @@ class PairTable:
     def __init__(self, activation: Activation, window: Window) -> None:
         if any(k != 0.0 for k in activation.kinks):
             raise NotTabulable(f"{activation.name} has kinks away from the origin")
-        if any(width < _NARROW * max(1.0, abs(z)) for z, width in activation.transitions):
+        if activation.is_abrupt:
             raise NotTabulable(f"{activation.name} has transitions that slip through the nodes of `pair_matrices`")
         self.activation, self.window = activation, window
         self.signs = (1.0,) if activation.parity != "none" else (1.0, -1.0)

@@ -22,13 +22,7 @@ def _gelu(z: Any, approximate: str = "none") -> Activation:
 
 
 def _softplus(z: Any, beta: float = 1.0, threshold: float = 20.0) -> Activation:
-    if threshold == 20.0:  # the jump at the threshold is 2e-9 / beta, which the catalogue's entry leaves out
-        return activations.softplus(beta)
-
-    def function(z: Any) -> Any:
-        return jnp.where(beta * z > threshold, z, conditioned.softplus(jnp.minimum(beta * z, threshold)) / beta)
-
-    return Activation(function, name=f"softplus({beta:g}, threshold={threshold:g})", kinks=(threshold / beta,))
+    return activations.softplus(beta, threshold)
 
 
 def _rrelu(z: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False) -> Any:
