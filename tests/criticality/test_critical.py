@@ -206,6 +206,7 @@ def test_softshrink_has_a_line_of_critical_points():
 
 def test_kinks_at_zero_change_the_exponents():
     elu, selu = of(ELU).points[0], of(SELU)
+    assert "decay to 0 like 1/ℓ², slower" in of(ELU).reason
     assert (of(ELU).C_W, elu.exponents) == (1.0, {"p_0": 2.0, "p_parallel": 3.0, "p_perp": 2.0})
     assert elu.coefficients["a"] == pytest.approx(-math.sqrt(2 / math.pi), rel=1e-14)
     assert elu.coefficients["K"] == pytest.approx(2 * math.pi, rel=1e-13)

@@ -246,3 +246,11 @@ def test_reporting_chooses_no_backend_and_opens_no_window() -> None:
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_headline_counts_layers_as_people_do(gelu_report: Report) -> None:
+    side = gelu_report.critical
+    assert side is not None
+    for depth, words in ((2, "survive both layers;"), (3, "survive all 3 layers;")):
+        shallow = replace(side, net=fw.MLP("gelu", depth=depth))
+        assert words in headline(shallow)

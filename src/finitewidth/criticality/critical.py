@@ -26,6 +26,7 @@ from finitewidth.criticality.point import (
 )
 from finitewidth.criticality.susceptibility import susceptibility
 from finitewidth.criticality.table import PER_DECADE, WIDE, Table, moment_table
+from finitewidth.criticality.words import rough
 from finitewidth.errors import InputError
 
 _EPS = float(np.finfo(float).eps)
@@ -247,7 +248,7 @@ def _reason(
     activation: Activation, table: Table, points: tuple[CriticalPoint, ...], nearest: NearestChoice | None
 ) -> str:
     best = _preferred(points)
-    where = f"K from {table.K[0]:.3g} to {table.K[-1]:.3g}"
+    where = f"K from {rough(table.K[0])} to {rough(table.K[-1])}"
     if table.overflows_above is not None:
         where += " (above it the averages leave float64)"
     if best is None:
@@ -255,11 +256,13 @@ def _reason(
             text = f"χ∥ = χ⊥ at K = {', '.join(f'{p.K_star:.6g}' for p in points)}, but it " + points[0].note
         else:
             ratio = 1 - _imbalances(table)[0]
-            extent = f"it runs from {np.nanmin(ratio):.4g} to {np.nanmax(ratio):.4g}"
+            low, high = f"{np.nanmin(ratio):.4g}", f"{np.nanmax(ratio):.4g}"
+            extent = f"it is {low} throughout" if low == high else f"it runs from {low} to {high}"
             text = f"no critical point: χ∥/χ⊥ is nowhere 1 for {where} ({extent})"
         return f"{text}. " + ("" if nearest is None else nearest.note)
+    square = "⟨σ'(0±)²⟩" if 0.0 in activation.kinks else "σ'(0)²"  # a mean of both sides
     head = {
-        "K*=0": f"σ(0) = 0 and σ'(0) ≠ 0: K* = 0 is critical at C_b = 0, C_W = 1/⟨σ'(0)²⟩ = {best.C_W:.8g}; ",
+        "K*=0": f"σ(0) = 0 and σ'(0) ≠ 0: K* = 0 is critical at C_b = 0, C_W = 1/{square} = {best.C_W:.8g}; ",
         "half-stable": f"χ∥ = χ⊥ = 1 at K* = {best.K_star:.10g}; " if best.K_star is not None else "",
         "scale-invariant": "",
     }[best.universality_class]

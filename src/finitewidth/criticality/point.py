@@ -23,6 +23,7 @@ import numpy as np
 from finitewidth.activations import Activation
 from finitewidth.criticality.susceptibility import slopes, susceptibility
 from finitewidth.criticality.taylor import kernel_series, one_sided_derivatives
+from finitewidth.criticality.words import decay
 
 UniversalityClass = Literal["scale-invariant", "K*=0", "half-stable", "none"]
 _EPS = float(np.finfo(float).eps)
@@ -175,7 +176,7 @@ def point_at_zero(activation: Activation) -> CriticalPoint | None:
         "p_perp": None if b is None else b / (a * s),
     }
     note = (
-        f"kernels decay to 0 like {_power(s)}, slower than any exponential; the first layer sets where they start"
+        f"kernels decay to 0 like {decay(1 / s)}, slower than any exponential; the first layer sets where they start"
         if stable
         else "unstable: kernels above 0 grow away from it, and there is nothing below"
     )
@@ -232,7 +233,3 @@ def _flat(activation: Activation, A_2: float) -> dict[str, Any]:
 
 def _no_exponents() -> dict[str, float | None]:
     return {"p_0": None, "p_parallel": None, "p_perp": None}
-
-
-def _power(s: float) -> str:
-    return "1/ℓ" if s == 1 else f"1/ℓ^{1 / s:g}"

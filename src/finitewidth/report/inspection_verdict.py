@@ -7,7 +7,7 @@ from scipy.stats import t as student
 
 from finitewidth.report.signals import E_FOLDS
 from finitewidth.report.verdict import ALIKE
-from finitewidth.report.words import number, power_of_ten
+from finitewidth.report.words import all_layers, number, power_of_ten
 
 if TYPE_CHECKING:
     from finitewidth.report.inspection import Inspection
@@ -37,8 +37,8 @@ def verdict(found: "Inspection") -> str:
     if (gradients := _gradients(found)) is not None:
         return gradients
     if "jacobian" not in found.columns:
-        return f"Signals survive {_all(names)}{_spread(found)}."
-    return f"Signals and gradients survive {_all(names)}; {_ratio(found)}{_spread(found)}."
+        return f"Signals survive {all_layers(len(names))}{_spread(found)}."
+    return f"Signals and gradients survive {all_layers(len(names))}; {_ratio(found)}{_spread(found)}."
 
 
 def agreement(found: "Inspection") -> str:
@@ -69,10 +69,6 @@ def agreement(found: "Inspection") -> str:
 
 def _place(names: tuple[str, ...], i: int) -> str:
     return f"layer {i + 1} ({names[i]})"
-
-
-def _all(names: tuple[str, ...]) -> str:
-    return f"all {len(names)} layers" if len(names) > 1 else "the only layer"
 
 
 def _signals(names: tuple[str, ...], at: int, size: np.ndarray, found: "Inspection") -> str:

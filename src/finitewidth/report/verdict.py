@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finitewidth.report.words import number, percent, power_of_ten
+from finitewidth.report.words import all_layers, number, percent, power_of_ten
 
 if TYPE_CHECKING:
     from finitewidth.report.contents import Side
@@ -26,9 +26,9 @@ def headline(side: "Side") -> str:
     if angles == "exploding":
         return f"{side.title}: chaos; nearby inputs are torn apart layer after layer, and {_gradient(side)}."
     if norms == "vanishing":
-        fate = f"angles survive {depth} layers, but every input is driven to the same size"
+        fate = f"angles survive {all_layers(depth)}, but every input is driven to the same size"
         return f"{side.title}: {fate}; {_gradient(side)}."
-    return f"{side.title}: signals and gradients survive all {depth} layers; {_gradient(side)}{_trust(side)}."
+    return f"{side.title}: signals and gradients survive {all_layers(depth)}; {_gradient(side)}{_trust(side)}."
 
 
 def _growth(side: "Side") -> str:

@@ -40,6 +40,15 @@ def power_of_ten(value: float) -> str:
     return f"10{str(exponent).translate(_SUPERSCRIPTS)}" if abs(exponent) >= 4 else number(value, 1)
 
 
+def all_layers(count: int) -> str:
+    """All layers of so many.
+
+    >>> all_layers(1), all_layers(2), all_layers(24)
+    ('the only layer', 'both layers', 'all 24 layers')
+    """
+    return {1: "the only layer", 2: "both layers"}.get(count, f"all {count} layers")
+
+
 def spread(median: float, low: float, high: float, digits: int = 3) -> str:
     """Median and, in brackets, the 5th to the 95th percentile; the bracket is left out where all are the same."""
     shown = number(median, digits)
