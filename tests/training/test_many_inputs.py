@@ -46,7 +46,7 @@ def tensors():
 
 @pytest.mark.parametrize(
     ("algorithm", "targets"),
-    [pytest.param(fw.GradientFlow(), Y, id="one output", marks=pytest.mark.slow)]
+    [pytest.param(fw.GradientFlow(), Y, id="one output")]
     + [pytest.param(fw.GradientDescent(0.3, 5), TWO, id="two outputs")]
     + [pytest.param(each, Y, marks=pytest.mark.slow) for each in (fw.GradientFlow(2.0), fw.GradientDescent(0.3, 40))]
     + [pytest.param(fw.GradientFlow(2.0), TWO, marks=pytest.mark.slow)],
