@@ -56,7 +56,8 @@ def _check(K: np.ndarray) -> None:
         raise InputError(f"`K` has the negative variance {variance.min():g} on its diagonal")
     std = np.sqrt(variance)
     apart = np.abs(K - K.T)
-    if np.any(apart > 8 * _EPS * np.maximum(np.abs(K), np.abs(K.T))):
+    # numbers below the normal ones are not rounded relatively to their size
+    if np.any(apart > np.maximum(8 * _EPS * np.maximum(np.abs(K), np.abs(K.T)), np.finfo(np.float64).tiny)):
         i, j = np.unravel_index(np.argmax(apart), K.shape)
         raise InputError(f"`K` must be symmetric, but K[{i}, {j}] = {K[i, j]:.17g} and K[{j}, {i}] = {K[j, i]:.17g}")
     plain = std > 0
