@@ -3,6 +3,15 @@
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
+def superscript(power: int) -> str:
+    """A whole exponent.
+
+    >>> superscript(-26)
+    '⁻²⁶'
+    """
+    return str(power).translate(_SUPERSCRIPTS)
+
+
 def rough(value: float) -> str:
     """Three digits, and a power of ten where a size takes one.
 
@@ -12,7 +21,7 @@ def rough(value: float) -> str:
     if 1e-4 <= abs(value) < 1e4:
         return f"{value:.3g}"
     mantissa, _, exponent = f"{value:.2e}".partition("e")
-    power = "10" + str(int(exponent)).translate(_SUPERSCRIPTS)
+    power = "10" + superscript(int(exponent))
     return power if float(mantissa) == 1 else f"{float(mantissa):g} × {power}"
 
 
@@ -25,5 +34,5 @@ def decay(power: float) -> str:
     if power == 0.5:
         return "1/√ℓ"
     if float(power).is_integer():
-        return "1/ℓ" + (str(int(power)).translate(_SUPERSCRIPTS) if power != 1 else "")
+        return "1/ℓ" + (superscript(int(power)) if power != 1 else "")
     return f"1/ℓ^{power:.3g}"

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+from finitewidth.criticality.words import superscript
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -25,7 +25,7 @@ def number(value: float | None, digits: int = 3) -> str:
     if -4 < exponent < 5:
         rounded = round(value, digits - 1 - exponent)
         return f"{rounded:.{max(0, digits - 1 - exponent)}f}".replace("-", "−")
-    return f"{mantissa} × 10{str(exponent).translate(_SUPERSCRIPTS)}".replace("-", "−")
+    return f"{mantissa} × 10{superscript(exponent)}".replace("-", "−")
 
 
 def power_of_ten(value: float) -> str:
@@ -37,7 +37,7 @@ def power_of_ten(value: float) -> str:
     if value == 0 or not math.isfinite(value):
         return number(value)
     exponent = round(math.log10(abs(value)))
-    return f"10{str(exponent).translate(_SUPERSCRIPTS)}" if abs(exponent) >= 4 else number(value, 1)
+    return f"10{superscript(exponent)}" if abs(exponent) >= 4 else number(value, 1)
 
 
 def all_layers(count: int) -> str:
