@@ -67,6 +67,6 @@ def test_a_number_is_a_key(found):
     same = [found.sample(5, key=key) for key in (7, jax.random.key(7), jax.random.PRNGKey(7))]
     assert np.array_equal(same[0], same[1]) and np.array_equal(same[0], same[2])
     assert not np.array_equal(same[0], found.sample(5, key=8))
-    for wrong in ("7", 7.0, True, np.zeros(2), None):
-        with pytest.raises(InputError, match="`key` must be a whole number or a key of"):
+    for wrong in ("7", 7.0, True, np.zeros(2), None, -1, 1 << 64):
+        with pytest.raises(InputError, match=r"`key` must be a whole number from 0 to 2\*\*32 - 1 or a key of"):
             found.sample(5, key=wrong)

@@ -146,7 +146,8 @@ class NearlyGaussian:
         `finitewidth.information.mixture`).
 
         Arguments
-            key: a JAX random key, or a whole number from which one is made. The same key gives the same numbers.
+            key: a JAX random key, or a whole number from 0 to 2³² − 1 from which one is made. The same key gives the
+                same numbers.
 
         Raises
             InputError: for sizes and keys that are none.
@@ -175,11 +176,11 @@ class NearlyGaussian:
 
 
 def _key(value: Any) -> jax.Array:
-    if isinstance(value, Integral) and not isinstance(value, bool):
+    if isinstance(value, Integral) and not isinstance(value, bool) and 0 <= value < 1 << 32:
         return jax.random.key(int(value))
     if isinstance(value, jax.Array) and (jnp.issubdtype(value.dtype, jax.dtypes.prng_key) or value.shape == (2,)):
         return value
-    raise InputError(f"`key` must be a whole number or a key of jax.random.key, but got {value!r}")
+    raise InputError(f"`key` must be a whole number from 0 to 2**32 - 1 or a key of jax.random.key, but got {value!r}")
 
 
 def nearly_gaussian(net: MLP, x: Any, *, layer: int | None = None, neurons: int | None = None) -> NearlyGaussian:
