@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from finitewidth.experiments.trainings import Training as Training
     from finitewidth.flow import flow as flow
     from finitewidth.flow.operators import vertex as vertex
+    from finitewidth.flow.symmetric import independent_components as independent_components
     from finitewidth.frontends.jax.inspection import inspect as inspect
     from finitewidth.gaussian import expectation as expectation
     from finitewidth.information import nearly_gaussian as nearly_gaussian
@@ -74,6 +75,7 @@ _HOME = {
     "expectation": "finitewidth.gaussian",
     "flow": "finitewidth.flow",
     "vertex": "finitewidth.flow.operators",
+    "independent_components": "finitewidth.flow.symmetric",
     "nearly_gaussian": "finitewidth.information",
     "tangent_kernel": "finitewidth.information",
     "representation_learning": "finitewidth.information",

@@ -13,7 +13,8 @@ from finitewidth.errors import InputError, TrustWarning
 from finitewidth.flow.densely import dense_flow
 from finitewidth.flow.line import LineFlow
 from finitewidth.flow.singly import single_input_flow
-from finitewidth.flow.vertex import FLUCTUATIONS, TENSORS
+from finitewidth.flow.symmetric import SymmetricTensor, independent, largest, orbits
+from finitewidth.flow.vertex import FLUCTUATIONS, TENSORS, symmetries
 from finitewidth.gaussian.tables import is_discontinuous
 
 MOST_INPUTS = 16
@@ -66,11 +67,14 @@ def asked_tensors(tensors: str | Sequence[str] | None, activation: Activation) -
 def check_size(N: int, names: Sequence[str], layers: int) -> None:
     """Refuse what the dense route cannot hold: values and errors, 8 bytes each, at every layer that is kept."""
     size = 16 * sum(float(N) ** (4 if name in FLUCTUATIONS else 2) for name in names) / 2**30
-    if N <= MOST_INPUTS and size * layers > _MOST_MEMORY:
-        raise InputError(
-            f"the tensors {' '.join(names)} of {N} inputs at {layers} layers take {size * layers:.3g} GiB; keep fewer "
-            f"`layers` ({size:.3g} GiB each; 'last' is one), or ask for fewer tensors"
-        )
+    if N <= MOST_INPUTS:
+        stored = 16 * sum(len(orbits(symmetries(name), N).representatives) for name in names) / 2**30
+        if stored * layers > _MOST_MEMORY:
+            raise InputError(
+                f"the tensors {' '.join(names)} of {N} inputs at {layers} layers take {size * layers:.3g} GiB; keep "
+                f"fewer `layers` ({size:.3g} GiB each, {stored:.3g} GiB as stored; 'last' is one), or ask for fewer "
+                "tensors"
+            )
     if N > MOST_INPUTS:
         raise InputError(
             f"`x` has {N} inputs: the dense tensors {' '.join(names)} take {size:.3g} GiB a layer, and an integral for "
@@ -99,25 +103,24 @@ def first_order_variables(
         return {}
     if N == 1:
         value, error = single_input_flow(net, line, relative_errors, names)
-        value, error = (
-            {n: each[n][np.array(kept) - 1].reshape(-1, *(1,) * (4 if n in FLUCTUATIONS else 2)) for n in names}
-            for each in (value, error)
-        )
+        value, error = ({n: each[n][np.array(kept) - 1].reshape(-1, 1) for n in names} for each in (value, error))
     else:
         layers = []
-        for layer, each in enumerate(dense_flow(net, *kernels, relative_errors, names), start=1):
+        for layer, (at, errors_at) in enumerate(dense_flow(net, *kernels, relative_errors, names), start=1):
             if layer in kept:
-                layers.append(each)
+                stored = {n: (independent(at[n], symmetries(n)), largest(errors_at[n], symmetries(n))) for n in names}
+                layers.append(stored)
             if progress is not None:
                 progress(layer, L)
-        value, error = ({n: np.stack([each[i][n] for each in layers]) for n in names} for i in (0, 1))
+        value, error = ({n: np.stack([each[n][i] for each in layers]) for n in names} for i in (0, 1))
     if "V" in names:
         warn_beyond_first_order(net, line, stacklevel=5)  # the line that calls `flow`, past the context of float64
     variables: dict[str, Any] = {}
     for name in names:
         dimensions = ("layer", *("abcd" if name in FLUCTUATIONS else "ab"))
-        variables[name] = (dimensions, value[name], {"long_name": _MEANINGS[name], "order_in_1/n": 1})
-        variables[f"{name}_error"] = (dimensions, error[name])
+        tensor, its_error = (SymmetricTensor(each[name], symmetries(name), N) for each in (value, error))
+        variables[name] = (dimensions, tensor, {"long_name": _MEANINGS[name], "order_in_1/n": 1})
+        variables[f"{name}_error"] = (dimensions, its_error)
     return variables
 
 

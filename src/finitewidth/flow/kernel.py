@@ -60,6 +60,10 @@ def flow(
         Each has a `<name>_error`: an estimate of the absolute error, for K, Θ, χ by layer, for tensors by entry.
         With kinks, P … U hold almost-everywhere derivatives; `notes` says so.
 
+        Of entries that are equal by a tensor's symmetries one is stored, at order 1 (`fw.independent_components`);
+        `nbytes` counts what is stored. Indexing, `.values` and arithmetic write out plain arrays of what is asked for,
+        each time anew, and files hold every entry. Such variables are read-only.
+
         Where σ itself jumps, chi_perp does not exist: it is NaN, its error infinite, and `notes` says so.
 
     Raises

@@ -10,11 +10,12 @@ The eleven tensors of the book are components of X, G1 and H1 of M. What each is
 that is written per tensor. Everything else follows from the features (`finitewidth.flow.jets`).
 """
 
+from collections.abc import Iterator
 from functools import cache
 from itertools import combinations_with_replacement, permutations
 from typing import NamedTuple
 
-from finitewidth.flow.jets import Pair, Slot, Term, collect, contract, differentiate, feature, slots_of
+from finitewidth.flow.jets import Pair, Term, collect, contract, differentiate, feature, slots_of
 
 # name -> (pair, pair) of slots (directions, axis): axes in the order of the book's subscripts (FACTS §1.4)
 FLUCTUATIONS: dict[str, tuple[Pair, Pair]] = {
@@ -106,24 +107,37 @@ def component(e: Pair, g: Pair | None = None) -> Component | None:
 
 
 @cache
+def symmetries(name: str) -> tuple[str, ...]:
+    """Permutations of the axes that leave a tensor as it is, itself first: `("abcd", "cdab")` says F_abcd = F_cdab."""
+    forms = list(_forms(name))
+    pattern, axes = forms[0]
+    same = {other for found, other in forms if found == pattern}
+    return tuple(sorted("".join(axis for _, axis in sorted(zip(axes, other, strict=True))) for other in same))
+
+
+@cache
 def _patterns() -> dict[tuple[str, ...], tuple[str, str]]:
-    """(I, J[, K, L]) -> name and axes: the tables, under every renaming of directions and symmetry of X and M."""
+    """(I, J[, K, L]) -> name and axes."""
     found: dict[tuple[str, ...], tuple[str, str]] = {}
+    for name in TENSORS:
+        for pattern, axes in _forms(name):
+            found.setdefault(pattern, (name, axes))
+    return found
+
+
+def _forms(name: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """(I, J[, K, L]) and axes of a tensor, as the tables have it first, then under every symmetry of X and M.
+
+    Directions are drawn alike, so they may be renamed; slots of a pair commute, and so do the pairs of a covariance.
+    """
+    p, q = FLUCTUATIONS[name] if name in FLUCTUATIONS else (SHIFTS[name], ())
     for renamed in permutations("rst"):
         rename = dict(zip("rst", renamed, strict=True))
-
-        def add(name: str, slots: tuple[Slot, ...], rename: dict[str, str] = rename) -> None:
-            pattern = tuple("".join(sorted(rename[r] for r in directions)) for directions, _ in slots)
-            found.setdefault(pattern, (name, "".join(axis for _, axis in slots)))
-
-        for name, pair in SHIFTS.items():
-            add(name, pair)
-        for name, (p, q) in FLUCTUATIONS.items():
-            for left in (p, p[::-1]):
-                for right in (q, q[::-1]):
-                    add(name, (*left, *right))
-                    add(name, (*right, *left))
-    return found
+        for left in (p, p[::-1]):
+            for right in (q, q[::-1]):
+                for slots in ((*left, *right), (*right, *left)):
+                    pattern = tuple("".join(sorted(rename[r] for r in directions)) for directions, _ in slots)
+                    yield pattern, "".join(axis for _, axis in slots)
 
 
 def covariance(p: Pair, q: Pair) -> tuple[Source, ...]:
