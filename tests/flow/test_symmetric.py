@@ -200,6 +200,8 @@ def test_entries_cannot_be_assigned(tensor: SymmetricTensor) -> None:
         variable[0] = 1.0
     with pytest.raises(fw.InputError, match="cannot be assigned"):
         variable += 1.0
+    with pytest.raises(ValueError, match="read-only"):  # not lost in silence
+        variable.data.sort()
     plain = variable.copy(data=variable.values)
     plain[0] = 1.0
     assert float(plain[0, 0, 0, 0, 0]) == 1.0

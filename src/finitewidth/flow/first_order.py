@@ -67,19 +67,17 @@ def asked_tensors(tensors: str | Sequence[str] | None, activation: Activation) -
 def check_size(N: int, names: Sequence[str], layers: int) -> None:
     """Refuse what the dense route cannot hold: values and errors, 8 bytes each, at every layer that is kept."""
     size = 16 * sum(float(N) ** (4 if name in FLUCTUATIONS else 2) for name in names) / 2**30
-    if N <= MOST_INPUTS:
-        stored = 16 * sum(len(orbits(symmetries(name), N).representatives) for name in names) / 2**30
-        if stored * layers > _MOST_MEMORY:
-            raise InputError(
-                f"the tensors {' '.join(names)} of {N} inputs at {layers} layers take {size * layers:.3g} GiB; keep "
-                f"fewer `layers` ({size:.3g} GiB each, {stored:.3g} GiB as stored; 'last' is one), or ask for fewer "
-                "tensors"
-            )
     if N > MOST_INPUTS:
         raise InputError(
             f"`x` has {N} inputs: the dense tensors {' '.join(names)} take {size:.3g} GiB a layer, and an integral for "
             f"every four inputs; give at most {MOST_INPUTS}, or contract them with matrices without forming them: "
             "fw.vertex(net, x)"
+        )
+    stored = 16 * sum(len(orbits(symmetries(name), N).representatives) for name in names) / 2**30
+    if stored * layers > _MOST_MEMORY:
+        raise InputError(
+            f"the tensors {' '.join(names)} of {N} inputs at {layers} layers take {size * layers:.3g} GiB; keep fewer "
+            f"`layers` ({size:.3g} GiB each, {stored:.3g} GiB as stored; 'last' is one), or ask for fewer tensors"
         )
 
 

@@ -61,8 +61,8 @@ def flow(
         With kinks, P … U hold almost-everywhere derivatives; `notes` says so.
 
         Of entries that are equal by a tensor's symmetries one is stored, at order 1 (`fw.independent_components`);
-        `nbytes` counts what is stored. Indexing, `.values` and arithmetic write out plain arrays of what is asked for,
-        each time anew, and files hold every entry. Such variables are read-only.
+        `nbytes` counts what is stored, `.data` is it. Indexing, `.values` and arithmetic write out plain arrays of what
+        is asked for, each time anew, and files hold every entry. Entries of such variables cannot be assigned.
 
         Where σ itself jumps, chi_perp does not exist: it is NaN, its error infinite, and `notes` says so.
 

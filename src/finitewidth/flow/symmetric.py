@@ -21,6 +21,11 @@ from finitewidth.errors import InputError
 Symmetries = tuple[str, ...]
 """All permutations of a tensor's axes that leave it as it is, as `("ab", "ba")`."""
 
+_READ_ONLY = (
+    "entries of a symmetric tensor cannot be assigned, because one number stands for many of them; "
+    "make a plain array first: flow.V.copy(data=flow.V.values)"
+)
+
 
 @dataclass(frozen=True, eq=False)
 class SymmetricTensor(NDArrayOperatorsMixin):
@@ -90,7 +95,9 @@ class SymmetricTensor(NDArrayOperatorsMixin):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or not hasattr(np.ndarray, name):  # arrays only: copying and pickling ask for more
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(np.asarray(self), name)
+        written = np.asarray(self)
+        written.flags.writeable = False  # what changes an array in place would be lost: it says so
+        return getattr(written, name)
 
     def __repr__(self) -> str:
         with np.printoptions(precision=6, threshold=200, edgeitems=max(1, 5 - self.ndim)):  # as xarray shows arrays
@@ -99,12 +106,6 @@ class SymmetricTensor(NDArrayOperatorsMixin):
     def _repr_inline_(self, max_width: int) -> str:
         ends = [f"{value:.4g}" for value in self.components.reshape(-1)[[0, -1]]] if self.size else []
         return f"{' ... '.join(ends)} ({len(self.symmetries)}-fold)"[:max_width]
-
-
-_READ_ONLY = (
-    "entries of a symmetric tensor cannot be assigned, because one number stands for many of them; "
-    "make a plain array first: flow.V.copy(data=flow.V.values)"
-)
 
 
 class Orbits(NamedTuple):
