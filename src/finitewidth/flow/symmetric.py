@@ -81,7 +81,7 @@ class SymmetricTensor(NDArrayOperatorsMixin):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError("a symmetric tensor cannot be written out without a copy")
-        written = self.components[..., orbits(self.symmetries, self.N).component]
+        written = self.components.take(orbits(self.symmetries, self.N).component, axis=-1)
         return written if dtype is None else written.astype(dtype, copy=False)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
