@@ -176,7 +176,7 @@ class NearlyGaussian:
 
 
 def _key(value: Any) -> jax.Array:
-    if isinstance(value, Integral) and not isinstance(value, bool) and 0 <= value < 1 << 32:
+    if isinstance(value, Integral) and not isinstance(value, bool) and 0 <= int(value) < 1 << 32:
         return jax.random.key(int(value))
     if isinstance(value, jax.Array) and (jnp.issubdtype(value.dtype, jax.dtypes.prng_key) or value.shape == (2,)):
         return value
