@@ -78,15 +78,17 @@ def test_verification_of_deeper_networks(depth, n_out, algorithm):
     """All of `verify_trained`; and every term that could be missed by more than the limit is missed when left out.
 
     Descent of 6 steps of 0.4 bends strongly in 1/n: fits of degree 2 to the first three widths end 15 % (6 errors) too
-    low in the mean of depth 4, of degree 2 to the last three 8 % (3 errors), of degree 3 to all 5 % (1.5 errors).
+    low in the mean of depth 4, of degree 2 to the last three 8 % (3 errors), of degree 3 to all 5 % (1.5 errors). The
+    flow to its end was not through with four widths in an hour of CPU, and three do for it.
     """
     net, y, seen = network(depth, n_out), np.array([Y, [0.5, 1.0]]).T[:, :n_out], []
+    widths = (24, 48, 96, 192) if algorithm is DESCENT else (24, 48, 96)
     found = fw.verify_trained(
-        net, X[:2], y, X[2:], algorithm=algorithm, n_networks=1024, widths=(24, 48, 96, 192), degree=3,
+        net, X[:2], y, X[2:], algorithm=algorithm, n_networks=1024, widths=widths, degree=len(widths) - 1,
         progress=lambda *a: seen.append(a), false_alarm_rate=1e-3,
     )  # fmt: skip
     assert found.passed and found.fit > 1e-3, str(found)
-    assert seen[-1] == (4 * 1024, 4 * 1024)
+    assert seen[-1] == (len(widths) * 1024, len(widths) * 1024)
     assert max(found.detectable.values()) > 10
 
 
