@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from finitewidth.training import generalisation as generalisation
     from finitewidth.training import predict as predict
     from finitewidth.training import trained_kernel as trained_kernel
+    from finitewidth.training.solvers import Direct as Direct
+    from finitewidth.training.solvers import Iterative as Iterative
 
 # Public name -> the module that defines it.
 _HOME = {
@@ -85,6 +87,8 @@ _HOME = {
     "generalisation": "finitewidth.training",
     "trained_kernel": "finitewidth.training",
     "QuadraticModel": "finitewidth.training",
+    "Direct": "finitewidth.training.solvers",
+    "Iterative": "finitewidth.training.solvers",
     "learning_rates": "finitewidth.criticality",
     "verify": "finitewidth.compare",
     "verify_trained": "finitewidth.compare",

@@ -45,12 +45,16 @@ def divided(left: np.ndarray, prior: np.ndarray, noise: float) -> Gain:
     """
     found = solve(prior, left)
     if found is None:
-        raise InputError(
-            f"`algorithm` Bayes(noise={noise:g}): the prior's covariance of the labels is singular to rounding "
-            "(duplicate or dependent inputs); allow for noise, as in "
-            f"fw.Bayes(noise={1e-6 * np.trace(prior) / len(prior):.2g})"
-        )
+        raise singular(noise, float(np.trace(prior)) / len(prior))
     return found
+
+
+def singular(noise: float, variance: float) -> InputError:
+    """That labels have no density, those of a typical input this variance."""
+    return InputError(
+        f"`algorithm` Bayes(noise={noise:g}): the prior's covariance of the labels is singular to rounding "
+        f"(duplicate or dependent inputs); allow for noise, as in fw.Bayes(noise={1e-6 * variance:.2g})"
+    )
 
 
 def log_evidence(prior: np.ndarray, targets: np.ndarray) -> float:

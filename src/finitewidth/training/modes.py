@@ -71,15 +71,39 @@ def trained(algorithm: Algorithm, rates: np.ndarray) -> np.ndarray:
     match algorithm:
         case GradientFlow(time):
             return -np.expm1(-rates * time)
-        case GradientDescent(step, steps) if not math.isinf(steps) and np.all(step * rates < 1):
-            return -np.expm1(steps * np.log1p(-step * rates))
+        case GradientDescent(step, steps) if not math.isinf(steps):
+            slow = step * rates < 1
+            without = -np.expm1(steps * np.log1p(-step * np.where(slow, rates, 0.0)))
+            return np.where(slow, without, 1.0 - remaining(algorithm, rates))
         case _:
             return 1.0 - remaining(algorithm, rates)
+
+
+def gained(algorithm: Algorithm, rates: np.ndarray) -> np.ndarray:
+    """φ(λ) = (1 − q(λ))/λ, accurate down to small λ."""
+    if not isinstance(algorithm, Momentum) or math.isinf(algorithm.steps):
+        return trained(algorithm, rates) / rates
+    # (φ, v, 1) by steps v ← μ v + η (1 − λφ), φ ← φ + v: 1 − q would lose the digits of λφ
+    zero, step, mu = 0.0 * rates, algorithm.step + 0.0 * rates, algorithm.momentum + 0.0 * rates
+    one = np.array([[1.0 - step * rates, mu, step], [-step * rates, mu, step], [zero, zero, zero + 1.0]])
+    return np.linalg.matrix_power(one.transpose(2, 0, 1), int(algorithm.steps))[:, 0, 2]
 
 
 def is_ended(algorithm: Algorithm) -> bool:
     """Whether training goes on until nothing of the residual is left."""
     return math.isinf(getattr(algorithm, "time", getattr(algorithm, "steps", 0.0)))
+
+
+def ended_fraction(algorithm: Algorithm) -> float | None:
+    """c of φ = c/λ: 1 at the end of training, of Newton what any number of steps has trained; else None."""
+    if is_ended(algorithm):
+        return 1.0
+    return float(trained(algorithm, np.ones(1))[0]) if isinstance(algorithm, Newton) else None
+
+
+def has_bound(algorithm: Algorithm) -> bool:
+    """Whether its steps can be too long for the fastest mode."""
+    return isinstance(algorithm, GradientDescent | Momentum | Sgd)
 
 
 def check_step(algorithm: Algorithm, largest: float) -> None:

@@ -21,10 +21,12 @@ from finitewidth.training.bayes import posterior
 from finitewidth.training.bayes_first_order import posterior_corrections
 from finitewidth.training.crossings import Crossings, crossings
 from finitewidth.training.first_order import WITHOUT_NTK, Corrections, corrections
-from finitewidth.training.infinite_width import Kernels, gain, trained_covariance
+from finitewidth.training.infinite_width import Kernels, gain, outputs_of, trained_covariance
 from finitewidth.training.many_inputs.corrections import Populations, many_input_corrections, many_input_posterior
+from finitewidth.training.many_points import MANY, outputs_of_many
 from finitewidth.training.problem import Problem
 from finitewidth.training.result import Covariance, Prediction, dataset, labelled
+from finitewidth.training.solvers import Iterative, Solver
 
 UNCERTAIN = 0.1
 """Numerical error of the mean, relative to the targets, above which it is warned of."""
@@ -42,6 +44,7 @@ def predict(
     loss: str = "mse",
     regularisation: float | None = None,
     neurons: int = 4096,
+    solver: Solver | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prediction:
     """What networks predict after training: mean and covariance over initialisations, to order 1/n.
@@ -61,7 +64,9 @@ def predict(
             probabilities.
         neurons: with more than 16 different inputs, order 1 is averaged over this many sample neurons of every hidden
             layer; its standard error, in `error`, falls like their root.
-        progress: called with (parts done, parts in all) of that average.
+        solver: of the linear systems of order 0, fw.Direct() or fw.Iterative(); None, what there are fewer operations
+            for. `notes` says what an iterative one did.
+        progress: called with (parts done, parts in all) of that average, and of a solver's iterations.
         regularisation: ρ ≥ 0, a pull back to the initial parameters, 𝓛 + ½ ρ Σ_μ (θ − θ(0))²_μ/λ_μ; None for none.
 
     Returns
@@ -81,6 +86,7 @@ def predict(
     [1.0, -0.0]
     """
     _check_request(algorithm, order, loss, regularisation)
+    _check_solver(solver, algorithm, order, loss)
     problem = Problem.of(net, x_train, y_train, x_test, loss=loss)
     if order:
         must_be_plain(net, "the first order in 1/n (order=1)")
@@ -90,8 +96,11 @@ def predict(
         kernels, found = _with_tensors(net, problem, algorithm)
     else:
         kernels, found = _with_neurons(net, problem, algorithm, neurons, progress)
-    at_infinite_width = _infinite_width if loss == "mse" else _by_cross_entropy
-    infinite = at_infinite_width(algorithm, kernels, problem.targets, regularisation or 0.0)
+    pull = regularisation or 0.0
+    if loss == "mse":
+        infinite = _infinite_width(algorithm, kernels, problem.targets, pull, solver, progress)
+    else:
+        infinite = _by_cross_entropy(algorithm, kernels, problem.targets, pull)
     n = net.widths[-1] if net.widths else 1
     first = found.corrections
     mean_terms = dataset(first.mean)
@@ -164,36 +173,42 @@ class _InfiniteWidth:
 
 
 def _infinite_width(
-    algorithm: Algorithm, kernels: Kernels, targets: np.ndarray, regularisation: float
+    algorithm: Algorithm,
+    kernels: Kernels,
+    targets: np.ndarray,
+    regularisation: float,
+    solver: Solver | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> _InfiniteWidth:
-    log_evidence = None
     if isinstance(algorithm, Sgd):
         drawn = over_batches(algorithm, kernels, targets, regularisation)
         note = f"batches: an average over {ORDERS} of their orders, whose standard errors are in `error`"
         covariance = Covariance(drawn.shared, drawn.between)
         return _InfiniteWidth(drawn.mean, covariance, drawn.mean_error, drawn.variance_error, (note,))
-    if isinstance(algorithm, Bayes):
-        found = posterior(kernels, targets, algorithm.noise)
-        g, shared, log_evidence = found.gain, found.covariance, found.log_evidence
+    if len(targets) > MANY or isinstance(solver, Iterative):
+        found = outputs_of_many(algorithm, kernels, targets, regularisation, solver, progress)
+    elif isinstance(algorithm, Bayes):
+        of_bayes = posterior(kernels, targets, algorithm.noise)
+        found = outputs_of(of_bayes.gain, of_bayes.covariance, kernels, targets, of_bayes.log_evidence)
     else:
         g = gain(algorithm, kernels, regularisation)
-        shared = trained_covariance(g.value, kernels)
-    mean = g.value @ targets
-    # what the kernels are uncertain of is amplified as rounding is
-    of_kernels = max(kernels.Theta_error / np.abs(kernels.Theta).max(), kernels.K_error / np.abs(kernels.K).max())
-    relative = g.error * (1.0 + of_kernels / np.finfo(float).eps)
-    variance_error = np.full(mean.shape, relative * np.abs(kernels.K).max())
-    mean_error = relative * (np.abs(g.value) @ np.abs(targets))
-    unit = float(np.sqrt(np.mean(targets**2)))
-    if (worst := float(mean_error.max())) > UNCERTAIN * unit > 0:
-        warnings.warn(
+        found = outputs_of(g, trained_covariance(g.value, kernels), kernels, targets)
+    unit, worst = float(np.sqrt(np.mean(targets**2))), float(found.mean_error.max())
+    if found.doubt or worst > UNCERTAIN * unit > 0:
+        doubt = found.doubt or (
             f"the mean is known to ±{worst:.2g} only, {worst / unit:.2g} times the targets (rms): the kernel of the "
             "training inputs is nearly singular (inputs almost alike); merge such inputs, train for a shorter time, or "
-            "give `regularisation`, to Bayes noise",
-            TrustWarning,
-            stacklevel=4,
+            "give `regularisation`, to Bayes noise"
         )
-    return _InfiniteWidth(mean, Covariance(shared), mean_error, variance_error, g.notes, log_evidence)
+        warnings.warn(doubt, TrustWarning, stacklevel=4)
+    return _InfiniteWidth(
+        found.mean,
+        Covariance(found.covariance),
+        found.mean_error,
+        found.variance_error,
+        found.notes,
+        found.log_evidence,
+    )
 
 
 def _by_cross_entropy(
@@ -309,4 +324,14 @@ def _check_request(algorithm: Any, order: Any, loss: Any, regularisation: Any) -
     if regularisation and order:
         raise InputError(
             f"`regularisation` is known at infinite width only, but got {regularisation!r} with order 1; give order=0"
+        )
+
+
+def _check_solver(solver: Any, algorithm: Algorithm, order: int, loss: str) -> None:
+    if solver is not None and not isinstance(solver, Solver):
+        raise InputError(f"`solver` must be fw.Direct(), fw.Iterative() or None, but got {solver!r}")
+    if isinstance(solver, Iterative) and (order or loss != "mse" or isinstance(algorithm, Sgd)):
+        raise InputError(
+            f"`solver` {solver} is for gradient flow, gradient descent, momentum, Newton and Bayes at order=0 with "
+            f'loss="mse", but got order={order}, loss="{loss}" and {algorithm}; leave `solver` out'
         )

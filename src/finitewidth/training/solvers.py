@@ -1,0 +1,44 @@
+"""How the linear systems of infinite width are solved, to be chosen as `solver` of `fw.predict`."""
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+
+from finitewidth.architecture import whole_number
+from finitewidth.errors import InputError
+
+
+@dataclass(frozen=True)
+class Direct:
+    """Cholesky factors at the end of training and for `Bayes`, the modes of Θ before.
+
+    Some N³/3 and 15 N³ operations; two matrices of N² numbers at the end of training, some six before.
+    """
+
+
+@dataclass(frozen=True)
+class Iterative:
+    """Conjugate gradients at the end of training and for `Bayes`, Chebyshev polynomials of Θ before.
+
+    2 N² operations an iteration for every input asked about. Conjugate gradients take few iterations where Θ + ρ is
+    well conditioned, by its nature (ReLU) or by `regularisation` or noise; `Prediction.notes` says how many.
+
+    Arguments
+        tolerance: residual of conjugate gradients relative to the right side.
+        iterations: how many at most.
+        rank: of the approximation that preconditions them, a randomised Nyström one.
+    """
+
+    tolerance: float = 1e-8
+    iterations: int = 1000
+    rank: int = 500
+
+    def __post_init__(self) -> None:
+        valid = isinstance(self.tolerance, Real) and not isinstance(self.tolerance, bool)
+        if not (valid and math.isfinite(self.tolerance) and 0 < self.tolerance < 1):
+            raise InputError(f"`tolerance` must be a number between 0 and 1, but got {self.tolerance!r}")
+        for name in ("iterations", "rank"):
+            whole_number(name, getattr(self, name))
+
+
+Solver = Direct | Iterative
