@@ -63,19 +63,31 @@ def _of_vectors(of_columns: Columns, shape: tuple[int, ...]) -> Columns:
     return lambda vector: of_columns(vector.reshape(shape)).ravel()
 
 
-def nystrom(A: np.ndarray, shift: float, rank: int) -> Columns:
-    """P⁻¹ of A + shift, from the products of A with `rank` random directions, always the same ones."""
-    N = len(A)
-    directions = scipy.linalg.qr(np.random.default_rng(0).standard_normal((N, rank)), mode="economic")[0]
-    sketch = A @ directions
-    # Cholesky factors want a margin against rounding, which is taken off again
-    margin = np.sqrt(N) * np.finfo(float).eps * float(np.linalg.norm(sketch))
-    sketch += margin * directions
-    inner = directions.T @ sketch
-    root = scipy.linalg.cholesky(0.5 * (inner + inner.T), lower=True)
-    U, singular, _ = scipy.linalg.svd(
-        scipy.linalg.solve_triangular(root, sketch.T, lower=True).T, full_matrices=False, overwrite_a=True
-    )
-    S = np.maximum(singular**2 - margin, 0.0) + shift
-    weight = (np.maximum(S[-1], margin) / np.maximum(S, margin) - 1.0)[:, None]
-    return cast(Columns, lambda columns: columns + U @ (weight * (U.T @ columns)))
+@dataclass(frozen=True)
+class Nystrom:
+    """A ≈ U S Uᵀ, S decreasing; `margin` is what rounding leaves of the eigenvalues that are zero."""
+
+    U: np.ndarray
+    S: np.ndarray
+    margin: float
+
+    @classmethod
+    def of(cls, A: np.ndarray, rank: int) -> "Nystrom":
+        """From the products of A with `rank` random directions, always the same ones."""
+        N = len(A)
+        directions = scipy.linalg.qr(np.random.default_rng(0).standard_normal((N, rank)), mode="economic")[0]
+        sketch = A @ directions
+        # Cholesky factors want a margin against rounding, which is taken off again
+        margin = np.sqrt(N) * np.finfo(float).eps * float(np.linalg.norm(sketch))
+        sketch += margin * directions
+        inner = directions.T @ sketch
+        root = scipy.linalg.cholesky(0.5 * (inner + inner.T), lower=True)
+        half = scipy.linalg.solve_triangular(root, sketch.T, lower=True).T
+        U, singular, _ = scipy.linalg.svd(half, full_matrices=False, overwrite_a=True)
+        return cls(U, np.maximum(singular**2 - margin, 0.0), margin)
+
+    def preconditioner(self, shift: float) -> Columns:
+        """P⁻¹ of A + shift."""
+        shifted = np.maximum(self.S + shift, self.margin)
+        weight = (shifted[-1] / shifted - 1.0)[:, None]
+        return cast(Columns, lambda columns: columns + self.U @ (weight * (self.U.T @ columns)))

@@ -15,9 +15,11 @@ from functools import partial
 
 import numpy as np
 
-from finitewidth.training.conjugate_gradients import Columns, Solution, conjugate_gradients, nystrom
+from finitewidth.training.bayes import singular
+from finitewidth.training.conjugate_gradients import Columns, Nystrom, Solution, conjugate_gradients
 from finitewidth.training.distinct import Distinct
 from finitewidth.training.infinite_width import Outputs
+from finitewidth.training.modes import least_regularisation
 from finitewidth.training.solvers import Iterative
 
 _SIGNS = 8
@@ -27,9 +29,8 @@ Solve = Callable[[np.ndarray], Solution]
 Progress = Callable[[int, int], None]
 
 
-def solving(A: np.ndarray, shift: float, solver: Iterative, progress: Progress | None) -> Solve:
+def solving(A: np.ndarray, near: Nystrom, shift: float, solver: Iterative, progress: Progress | None) -> Solve:
     """(A + shift)⁻¹ of columns."""
-    preconditioner = nystrom(A, shift, min(solver.rank, max(1, len(A) // 4)))
 
     def product(columns: np.ndarray) -> np.ndarray:
         found: np.ndarray = A @ columns
@@ -40,7 +41,7 @@ def solving(A: np.ndarray, shift: float, solver: Iterative, progress: Progress |
     return partial(
         conjugate_gradients,
         of,
-        preconditioner=preconditioner,
+        preconditioner=near.preconditioner(shift),
         tolerance=solver.tolerance,
         iterations=solver.iterations,
         progress=progress,
@@ -51,7 +52,12 @@ def trained_outputs(
     problem: Distinct, regularisation: float, fraction: float, solver: Iterative, progress: Progress | None = None
 ) -> Outputs:
     """Mean and covariance with g = `fraction` Θ_XT (Θ_TT + ρ)⁻¹: 1 at the end of training."""
-    solve, X = solving(problem.Theta_TT, regularisation, solver, progress), len(problem.Theta_XT)
+    near, X = _nystrom(problem.Theta_TT, solver), len(problem.Theta_XT)
+    regularised: tuple[str, ...] = ()
+    least, said = least_regularisation(near.S[0], len(problem.Theta_TT))
+    if near.S[-1] + regularisation < least:
+        regularisation, regularised = least, said
+    solve = solving(problem.Theta_TT, near, regularisation, solver, progress)
     found = solve(np.concatenate([problem.Theta_XT.T, problem.targets], axis=1))
     g, R, a = fraction * found.value[:, :X].T, fraction * found.residual[:, :X].T, found.value[:, X:]
     change = problem.K_TT @ g.T - problem.K_XT.T  # − Cov(z_T(0), z_X)
@@ -70,7 +76,7 @@ def trained_outputs(
         problem.K_XX + half + half.T,
         mean_error,
         np.broadcast_to(variance_error, mean_error.shape),
-        notes,
+        (*regularised, *notes),
         doubt=doubt,
     )
 
@@ -78,7 +84,10 @@ def trained_outputs(
 def posterior_outputs(problem: Distinct, noise: float, solver: Iterative, progress: Progress | None = None) -> Outputs:
     """The posterior, without its evidence: that needs a determinant."""
     X = len(problem.K_XT)
-    solve = solving(problem.K_TT, noise, solver, progress)
+    near = _nystrom(problem.K_TT, solver)
+    if near.S[-1] + noise < least_regularisation(near.S[0], len(problem.K_TT))[0]:
+        raise singular(noise, float(np.trace(problem.K_TT)) / len(problem.K_TT))
+    solve = solving(problem.K_TT, near, noise, solver, progress)
     found = solve(np.concatenate([problem.K_XT.T, problem.targets], axis=1))
     g, R, a = found.value[:, :X].T, found.residual[:, :X].T, found.value[:, X:]
     half = 0.5 * (g @ problem.K_XT.T + R @ g.T)  # K_XT gᵀ + R gᵀ, to second order in R
@@ -94,6 +103,10 @@ def posterior_outputs(problem: Distinct, noise: float, solver: Iterative, progre
         (*notes, "log_evidence needs a determinant, which conjugate gradients do not have: solver=fw.Direct() does"),
         doubt=doubt,
     )
+
+
+def _nystrom(A: np.ndarray, solver: Iterative) -> Nystrom:
+    return Nystrom.of(A, min(solver.rank, max(1, len(A) // 4)))
 
 
 def _error(correction: np.ndarray) -> np.ndarray:

@@ -18,7 +18,14 @@ from finitewidth.training.cholesky import compacted, factored_in_place
 from finitewidth.training.distinct import Distinct
 from finitewidth.training.infinite_width import Gain, Kernels, Outputs, gain_by_modes, outputs_of, trained_covariance
 from finitewidth.training.iterated import posterior_outputs, trained_outputs
-from finitewidth.training.modes import check_step, ended_fraction, gained, has_bound, largest_rate
+from finitewidth.training.modes import (
+    check_step,
+    ended_fraction,
+    gained,
+    has_bound,
+    largest_rate,
+    least_regularisation,
+)
 from finitewidth.training.solvers import Direct, Iterative, Solver
 
 MANY = 2000
@@ -107,13 +114,9 @@ def _ended(algorithm: Algorithm, problem: Distinct, regularisation: float, fract
     if factor is None and len(Theta) <= MOST_MODES:
         return gain_by_modes(algorithm, Theta, problem.Theta_XT)
     if factor is None:
-        least = 4 * len(Theta) * np.finfo(float).eps * largest_rate(Theta)
+        least, notes = least_regularisation(largest_rate(Theta), len(Theta))
         Theta.flat[:: len(Theta) + 1] += least
         factor = factored_in_place(Theta, worst=0.0)
-        notes = (
-            f"Θ on the training inputs is singular to rounding: a regularisation of {least:.2g}, 4 N ε λ_max, was "
-            "added to it; give `regularisation` to choose your own",
-        )
     assert factor is not None
     value = fraction * factor.solve(problem.Theta_XT.T).T
     return Gain(value, np.finfo(float).eps / factor.condition, notes)

@@ -121,6 +121,15 @@ def check_step(algorithm: Algorithm, largest: float) -> None:
         )
 
 
+def least_regularisation(largest: float, N: int) -> tuple[float, tuple[str, ...]]:
+    """What a Θ of N inputs that is singular to rounding needs to be divided by, and the note that says so."""
+    least = 4 * N * float(np.finfo(float).eps) * largest
+    return least, (
+        f"Θ on the training inputs is singular to rounding: a regularisation of {least:.2g}, 4 N ε λ_max, was added to "
+        "it; give `regularisation` to choose your own",
+    )
+
+
 def largest_rate(Theta: np.ndarray) -> float:
     """λ_max, by Lanczos iteration where there are many inputs."""
     if len(Theta) < 64:
