@@ -7,6 +7,7 @@ from scipy.stats import multivariate_normal
 import finitewidth as fw
 from finitewidth.errors import TrustWarning
 from finitewidth.training import many_points, prediction
+from finitewidth.training.infinite_width import Kernels
 
 rng = np.random.default_rng(8)
 X, Y = rng.standard_normal((90, 6)), rng.standard_normal((90, 2))
@@ -96,6 +97,15 @@ def test_a_singular_kernel_is_regularised_and_said_to_be(many, most_modes, monke
     for solver in (None, fw.Iterative()):
         with pytest.raises(fw.InputError, match=r"Bayes\(noise=0\): .* singular to rounding .* allow for noise"):
             fw.predict(LINEAR, X, y, X_TEST, order=0, algorithm=fw.Bayes(), solver=solver)
+
+
+def test_a_kernel_that_errors_made_indefinite_is_refused_with_the_remedy(monkeypatch):
+    monkeypatch.setattr(many_points, "MOST_MODES", 0)
+    Theta = np.eye(4)
+    Theta[0, 1] = Theta[1, 0] = 1 + 1e-6
+    kernels = Kernels(np.eye(4), Theta, 0.0, 1e-6, np.arange(3), np.array([3]))
+    with pytest.raises(fw.InputError, match="`regularisation` 0 is too small: .* merge such inputs, or give more"):
+        many_points.outputs_of_many(fw.GradientFlow(), kernels, np.ones((3, 1)), 0.0, None)
 
 
 def test_duplicates_without_noise_have_no_posterior(many):

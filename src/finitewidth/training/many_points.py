@@ -54,8 +54,8 @@ def outputs_of_many(
     """Mean and covariance of trained outputs, or of the posterior, at infinite width. Overwrites the kernels.
 
     Raises
-        InputError: for a step beyond the bound of stability; where the posterior's prior is singular to rounding; where
-            polynomials would be of too high a degree.
+        InputError: for a step beyond the bound of stability; where the posterior's prior is singular to rounding, or Θ
+            beyond it; where polynomials would be of too high a degree.
     """
     problem = Distinct.of(kernels, targets)
     if isinstance(algorithm, Bayes):
@@ -117,7 +117,11 @@ def _ended(algorithm: Algorithm, problem: Distinct, regularisation: float, fract
         least, notes = least_regularisation(largest_rate(Theta), len(Theta))
         Theta.flat[:: len(Theta) + 1] += least
         factor = factored_in_place(Theta, worst=0.0)
-    assert factor is not None
+    if factor is None:  # its negative modes are larger than rounding makes them: errors of the kernels
+        raise InputError(
+            f"`regularisation` {regularisation:g} is too small: Θ on the training inputs has no Cholesky factor with "
+            f"{regularisation + least:.2g} added to it (inputs almost alike); merge such inputs, or give more of it"
+        )
     value = fraction * factor.solve(problem.Theta_XT.T).T
     return Gain(value, np.finfo(float).eps / factor.condition, notes)
 
