@@ -2,25 +2,29 @@
 
 python benchmarks/predict.py                 # the table
 python benchmarks/predict.py --train 5000    # one row
+python benchmarks/predict.py --inputs --train 8000 --activation relu --solver iterative  # conjugate gradients
 python benchmarks/predict.py --train --inputs --many 200 --neurons 1024  # order 1: 200 rows of diabetes, 100 others
 """
 
 import argparse
 import time
+from functools import partial
 
 import numpy as np
 from sklearn.datasets import load_diabetes
 
 import finitewidth as fw
 
+SOLVERS = {"none": None, "direct": fw.Direct(), "iterative": fw.Iterative()}
 
-def infinite_width(N: int) -> tuple[float, float, float]:
+
+def infinite_width(N: int, activation: str = "tanh", solver: str = "none") -> tuple[float, float, float]:
     """CPU and wall seconds of order 0 at the end of training for N training inputs and 100 others, and its error."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((N + 100, 20)), rng.standard_normal(N)
-    net = fw.MLP("tanh", depth=3, width=512, C_b=0.1, C_W=1.4)
+    net = fw.MLP(activation, depth=3, width=512, **({"C_W": 2.0} if activation == "relu" else {"C_b": 0.1, "C_W": 1.4}))
     cpu, wall = time.process_time(), time.perf_counter()
-    p = fw.predict(net, x[:N], y, x[N:], order=0)
+    p = fw.predict(net, x[:N], y, x[N:], order=0, solver=SOLVERS[solver])
     return time.process_time() - cpu, time.perf_counter() - wall, float(p.error["mean"].max())
 
 
@@ -54,10 +58,13 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, nargs="*", default=[4, 8], help="inputs in all at order 1")
     parser.add_argument("--many", type=int, nargs="*", default=[], help="rows of diabetes at order 1 (minutes each)")
     parser.add_argument("--neurons", type=int, default=4096, help="sample neurons for --many")
+    parser.add_argument("--activation", choices=["tanh", "relu"], default="tanh", help="for --train")
+    parser.add_argument("--solver", choices=SOLVERS, default="none", help="for --train")
     arguments = parser.parse_args()
+    at_order_0 = partial(infinite_width, activation=arguments.activation, solver=arguments.solver)
     print("| order | inputs | CPU s | wall s | error of the mean |")
     print("|---|---|---|---|---|")
-    for order, sizes, measured in ((0, arguments.train, infinite_width), (1, arguments.inputs, first_order)):
+    for order, sizes, measured in ((0, arguments.train, at_order_0), (1, arguments.inputs, first_order)):
         for N in sizes:
             cpu, wall, error = measured(N)
             print(f"| {order} | {N} | {cpu:.1f} | {wall:.1f} | {error:.1e} |", flush=True)

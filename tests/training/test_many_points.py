@@ -104,7 +104,7 @@ def test_a_kernel_that_errors_made_indefinite_is_refused_with_the_remedy(monkeyp
     Theta = np.eye(4)
     Theta[0, 1] = Theta[1, 0] = 1 + 1e-6
     kernels = Kernels(np.eye(4), Theta, 0.0, 1e-6, np.arange(3), np.array([3]))
-    with pytest.raises(fw.InputError, match="`regularisation` 0 is too small: .* merge such inputs, or give more"):
+    with pytest.raises(fw.InputError, match=r"`regularisation` 0 is too small: .* merge such inputs, or give more"):
         many_points.outputs_of_many(fw.GradientFlow(), kernels, np.ones((3, 1)), 0.0, None)
 
 
