@@ -227,7 +227,8 @@ def composite_tiles(table: Composite, net: Architecture, line: LineFlow, tiles: 
 
     def run(i: int, j: int, first: FirstLayer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         K, Theta = _evaluate(first, sides[i], sides[j], *shared)
-        return np.asarray(K), np.asarray(Theta), np.ones(net.depth)  # a smooth σ feels no angles
+        # a smooth σ feels no angles, and of the layers between nothing is known
+        return np.asarray(K), np.asarray(Theta), np.tile([1.0, 0.0], (net.depth, 1))
 
     return run
 

@@ -10,6 +10,16 @@ sends it to (√C_b, √C_W σ(z), √skip z).) So
 
 for the errors δ of correlations and η of angles, with e that of the averages and turn = 2√(2 spread/K').
 
+For a steep σ these are the rates of inputs that are nearly the same; others are far from them. In normalised Hermite
+polynomials ⟨f_α g_β⟩ = Σ_k f_k g_k ρᵏ, and k |ρ|ᵏ⁻¹ w ≤ 1 − |ρ|ᵏ ≤ 1 for complements w = 1 − |ρ|. So no derivative by ρ
+exceeds √(⟨f²⟩⟨g²⟩)/w, and none by log K exceeds that times 1 + w/4, since z ∂_z multiplies by k, and by √(k(k − 1)) on
+the way to k − 2. What is more, with the unit vectors of the layer in place of f and g,
+
+    w' ≥ ½ Σ_k (f_k² + g_k²)(1 − |ρ|ᵏ) ≥ Σ_k |f_k g_k| k |ρ|ᵏ⁻¹ w ≥ |∂ρ'/∂ρ| w :
+
+no layer increases the relative error r of a complement. Hence r' = r + e/w' + 2(e + turn ε)/θ', and in the equations
+above the terms with δ and η need not be larger than r.
+
 ⟨σσ⟩ and, for a smooth σ, ⟨σ'σ'⟩ follow the correlation. A jump J of σ' at z = κ makes ⟨σ'σ'⟩ follow the angle itself,
 at the rate J² e^{−κ²/2K}/2π or less, and a jump of σ does that to ⟨σσ⟩. Angles are worse off: θ = √(2w), so an error e
 of the complement w = 1 − |ρ| is one of e/θ. θ is the smallest angle at the layer of those whose complement is not known
@@ -19,6 +29,7 @@ Errors of K are relative to √(K_aa K_bb), those of Θ to √(Θ_aa Θ_bb), tho
 """
 
 from functools import lru_cache
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -45,34 +56,36 @@ def relative_errors(net: Architecture, line: LineFlow, pairs: PairErrors, n_in: 
     rounding = (4 + np.sqrt(n_in)) * _EPS
     no_pairs = line.K.shape[1] == 1
     of_kernels, of_correlations = rounding, 0.0 if no_pairs else rounding
-    of_angles = of_correlations / _angle(max(pairs.closest[0], 0.5 * NEARLY_COLLINEAR))
+    closest = max(pairs.closest[0], 0.5 * NEARLY_COLLINEAR)
+    of_angles = of_correlations / _angle(closest)
+    of_complements = _relative(of_correlations, closest, of_correlations, pairs.nearest[0])
     K, Theta = np.full(len(line.K), 2 * rounding), np.full(len(line.K), 2 * rounding)
     spread, constants = collinear_spread(net, line), layer_constants(net)
     for layer in range(1, len(K)):
         at = layer - 1
         C_W, K_in, K_out = constants.C_W[layer], line.K[at], line.K[layer]
-        m, s, _, _, stretch = line.moments[at]
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             steep, grow = (np.max(K_in * np.abs(chi[at]) / K_out) for chi in (line.chi_perp, line.chi_parallel))
             turning = np.sqrt(2 * np.maximum(spread[at], 0.0) / K_out)
             turn = 2 * np.max(np.nan_to_num(turning))
-            # 0/0 where σ vanishes wherever the Gaussian has weight: nothing is there to be wrong
-            by_size, by_angle = (np.max(np.nan_to_num(x, posinf=np.inf)) for x in (np.sqrt(stretch / m), K_in * s / m))
-        jump, kink = _jumps(net.activation, K_in, m, s)
-        bend, stretched = _bends(net.activation, K_in)
-        rounding = line.moment_error[at] + 4 * _EPS
-        own, of_gap, of_turn = (e[at] + rounding for e in pairs.averages)
-        of_F = own + by_size * of_kernels + by_angle * of_correlations + jump * of_angles
-        bend = bend if kink == 0 else 2 * bend  # (p + q)² ≤ 2(p² + q²) of the delta and the rest of σ''
-        of_S = own + stretched * of_kernels + bend * of_correlations + 2 * kink * of_angles
-        Theta[layer] = 4 * _EPS + max(of_F, of_S + Theta[at])
+        own, own_slopes, of_gap, of_turn = (
+            e[at] + line.moment_error[at, i] + 4 * _EPS for e, i in zip(pairs.averages, (0, 1, 0, 0), strict=True)
+        )
+        of_F, of_S = (
+            rates.times(of_kernels, of_correlations, of_angles, of_complements)
+            for rates in _rates(net.activation, K_in, line.moments[at], pairs.nearest[at])
+        )
+        Theta[layer] = 4 * _EPS + max(own + of_F, own_slopes + of_S + Theta[at])
         if not no_pairs:
-            jump = jump * float(np.max(C_W * m / K_out))
-            of_gap += jump * of_angles
-            of_correlations = own + jump * of_angles + turn * of_kernels + steep * of_correlations
-            of_angles = np.sqrt(steep) * of_angles + turn * of_kernels + of_turn + _left_out(K_in, turning)
-            of_angles += of_gap / _angle(pairs.closest[layer])
-        of_kernels = line.moment_error[at] + 2 * _EPS + grow * of_kernels
+            jump = _jumps(net.activation, K_in, line.moments[at])[0] * float(np.max(C_W * line.moments[at, 0] / K_out))
+            w, nearest = pairs.closest[layer], pairs.nearest[layer]
+            of_correlations = min(steep * of_correlations + jump * of_angles, of_complements)
+            of_correlations += own + turn * of_kernels
+            of_angles = min(np.sqrt(steep) * of_angles + jump * of_angles / _angle(w), of_complements)
+            of_turn += turn * of_kernels + _left_out(K_in, turning)
+            of_angles += of_turn + of_gap / _angle(w)
+            of_complements += _relative(of_gap, w, of_turn, nearest)
+        of_kernels = line.moment_error[at, 0] + 2 * _EPS + grow * of_kernels
         K[layer] = of_kernels + of_correlations
     K[-1], Theta[-1] = K[-1] + pairs.composite[0], Theta[-1] + pairs.composite[1]
     return K, Theta
@@ -82,6 +95,12 @@ def _angle(w: float) -> float:
     return float(np.sqrt(2 * max(w, _EPS)))
 
 
+def _relative(error: float, w: float, of_angle: float, nearest: float) -> float:
+    """Relative errors of complements ≥ w with this error, and of complements ≥ `nearest` with that of their angle."""
+    with np.errstate(divide="ignore"):
+        return float(error / np.float64(w) + 2 * of_angle / np.sqrt(2 * np.float64(nearest)))
+
+
 def _left_out(K: np.ndarray, turning: np.ndarray) -> float:
     """The fourth order of the angle between nearly equal kernels, which `tiles.correlation_step` leaves out."""
     u = np.sort(np.log(K))
@@ -89,7 +108,39 @@ def _left_out(K: np.ndarray, turning: np.ndarray) -> float:
     return float(0.5 * np.max(np.nan_to_num(turning)) * reach.max() ** 3)
 
 
-def _jumps(activation: Activation, K: np.ndarray, m: np.ndarray, s: np.ndarray) -> tuple[float, float]:
+class _Rates(NamedTuple):
+    """How fast an average follows log K, the correlation and, where σ or σ' jumps, the angle."""
+
+    by_kernel: float
+    by_correlation: float
+    by_angle: float
+
+    def times(self, of_kernels: float, of_correlations: float, of_angles: float, of_complements: float) -> float:
+        """What errors of these make of it; see the module for that of complements."""
+        of_pairs = self.by_correlation * of_correlations + self.by_angle * of_angles
+        return self.by_kernel * of_kernels + min(of_pairs, of_complements)
+
+
+def _rates(activation: Activation, K: np.ndarray, moments: np.ndarray, nearest: float) -> tuple[_Rates, _Rates]:
+    """Of ⟨σσ⟩ relative to ⟨σ²⟩, and of ⟨σ'σ'⟩ relative to ⟨σ'²⟩: the largest over all inputs."""
+    m, s, dm, _, stretch = moments
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        # 0/0 where σ vanishes wherever the Gaussian has weight: nothing is there to be wrong
+        by_size, by_angle, alone, slope_alone = (
+            float(np.max(np.nan_to_num(x, posinf=np.inf)))
+            for x in (np.sqrt(stretch / m), K * s / m, np.abs(K * dm / m), 0.5 * (1 + stretch / (K * s)))
+        )
+        apart = 0.5 + 2 / nearest
+    jump, kink = _jumps(activation, K, moments)
+    bend, stretched = _bends(activation, K)
+    bend = bend if kink == 0 else 2 * bend  # (p + q)² ≤ 2(p² + q²) of the delta and the rest of σ''
+    return (
+        _Rates(min(by_size, max(apart, alone)), by_angle, jump),
+        _Rates(min(stretched, max(apart, slope_alone)), bend, 2 * kink),
+    )
+
+
+def _jumps(activation: Activation, K: np.ndarray, moments: np.ndarray) -> tuple[float, float]:
     """(Σ|J| e^{−κ²/4K})²/2π of the jumps of σ, relative to ⟨σ²⟩, and of those of σ', relative to ⟨σ'²⟩: the largest.
 
     The density of (z₁, z₂) at two kinks κ, λ is at most e^{−(κ²/K₁ + λ²/K₂)/4}, at any angle.
@@ -100,7 +151,7 @@ def _jumps(activation: Activation, K: np.ndarray, m: np.ndarray, s: np.ndarray) 
     with np.errstate(divide="ignore", invalid="ignore"):
         found = [
             float(np.nan_to_num((jumps @ weight) ** 2 / (2 * np.pi * size)).max())
-            for jumps, size in zip(_jump_sizes(activation), (m, s), strict=True)
+            for jumps, size in zip(_jump_sizes(activation), moments[:2], strict=True)
         ]
     return found[0], found[1]
 

@@ -160,7 +160,7 @@ def _single_input_variables(
             continue
         _must_be_finite(name, values, net)
         variables[name] = (("layer", "a"), values[rows], {"long_name": meaning})
-        own = line.chi_error[rows].T[("chi_parallel", "chi_perp").index(name)] if name != "V" else 0.0
+        own = 0.0 if name == "V" else line.moment_error[rows, {"chi_perp": 1, "chi_parallel": 2}[name]]
         error = (factor * relative + own) * np.abs(values[rows]).max(1)
         if name == "V":  # a variance: the difference of terms of the size of K²
             error = error + 16 * (rows + 1) * np.finfo(float).eps * (line.K**2).max(1)[rows]

@@ -26,8 +26,7 @@ class LineFlow:
     Attributes
         K, Theta, V, chi_parallel, chi_perp: as in the module's equations; V is NaN for a residual network.
         moments: ⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩, ⟨z²σ'²⟩ at each layer, shape (L, 5, N).
-        moment_error: relative error of ⟨σ²⟩ and ⟨σ'²⟩, shape (L,).
-        chi_error: that of d⟨σ²⟩/dK and ⟨σ'²⟩, shape (L, 2).
+        moment_error: relative errors of the first three, shape (L, 3).
     """
 
     K: np.ndarray
@@ -37,7 +36,6 @@ class LineFlow:
     chi_perp: np.ndarray
     moments: np.ndarray
     moment_error: np.ndarray
-    chi_error: np.ndarray
 
 
 def line_flow(net: Architecture, x2: np.ndarray) -> LineFlow:
@@ -50,11 +48,11 @@ def line_flow(net: Architecture, x2: np.ndarray) -> LineFlow:
     C_b, C_W, l_b, l_W, skip = layer_constants(net)
     K, Theta, V = (np.zeros((L, N)) for _ in range(3))
     moments = np.zeros((L, 5, N))
-    errors = np.zeros((L, 3))
+    moment_error = np.zeros((L, 3))
     K[0], Theta[0] = C_b[0] + C_W[0] * x2, l_b[0] + l_W[0] * x2
     for layer in range(L):
         _check_range(net, K[layer], layer + 1)
-        moments[layer], errors[layer] = single_input_moments(net.activation, K[layer], layer + 1)
+        moments[layer], moment_error[layer] = single_input_moments(net.activation, K[layer], layer + 1)
         if layer + 1 == L:
             break
         m, s, dm, m4, _ = moments[layer]
@@ -68,7 +66,7 @@ def line_flow(net: Architecture, x2: np.ndarray) -> LineFlow:
         V = np.full_like(V, np.nan)
     carried, entered = (np.concatenate([h[1:], h[-1:]])[:, None] for h in (skip, C_W))
     chi_parallel, chi_perp = (carried + entered * moments[:, i] for i in (2, 1))
-    return LineFlow(K, Theta, V, chi_parallel, chi_perp, moments, errors[:, :2].max(1), errors[:, [2, 1]])
+    return LineFlow(K, Theta, V, chi_parallel, chi_perp, moments, moment_error)
 
 
 def collinear_spread(net: Architecture, line: LineFlow) -> np.ndarray:
@@ -94,7 +92,7 @@ def collinear_spread(net: Architecture, line: LineFlow) -> np.ndarray:
 
 
 def single_input_moments(activation: Activation, K: np.ndarray, layer: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩, ⟨z²σ'²⟩ at kernels K > 0, shape (5, *K.shape); errors of the first three."""
+    """⟨σ²⟩, ⟨σ'²⟩, d⟨σ²⟩/dK, ⟨σ⁴⟩, ⟨z²σ'²⟩ at kernels K > 0, (5, *K.shape); relative errors of the first three."""
     form, parameters = activation.closed_form or ("", ())
     eps = np.finfo(float).eps
     with np.errstate(over="ignore"):

@@ -20,7 +20,15 @@ from finitewidth.flow.tiles import (
     symmetries,
     tile_size,
 )
-from finitewidth.gaussian.pair_maps import DirectMap, MapErrors, PairMap, has_closed_form, layer_by_layer, pair_map
+from finitewidth.gaussian.pair_maps import (
+    DirectMap,
+    MapErrors,
+    PairMap,
+    TableMap,
+    has_closed_form,
+    layer_by_layer,
+    pair_map,
+)
 
 Progress = Callable[[int, int], None]
 _FEW = 2**14  # pairs times layers that NumPy has done before JAX has compiled
@@ -34,12 +42,14 @@ class PairErrors(NamedTuple):
     Attributes
         averages: what the averages of each layer but the last are good to.
         closest: the smallest complement w = 1 − |ρ| at each layer whose error is absolute, shape (L,).
+        nearest: the smallest of all, but of an input with itself, shape (L,).
         composite: what is added to K and to Θ of the last layer, relative to their diagonals, where one series replaces
             the layers.
     """
 
     averages: MapErrors
     closest: np.ndarray
+    nearest: np.ndarray
     composite: tuple[float, float] = (0.0, 0.0)
 
 
@@ -69,7 +79,7 @@ def pair_flow(
         inner /= x.shape[1]
         known = tiling.known_complements(i, j)
         found = run(i, j, FirstLayer(inner, known))
-        if found[2][0] < NEARLY_COLLINEAR:
+        if found[2][0, 0] < NEARLY_COLLINEAR:
             refined = nearly_collinear(samples, others, net.per_layer("C_b")[0], net.per_layer("C_W")[0])
             found = run(i, j, FirstLayer(inner, np.where(known >= 0, known, refined)))
         smallest.append(found[2])
@@ -80,7 +90,12 @@ def pair_flow(
     for whole, diagonal in ((K, line.K), (Theta, line.Theta)):
         tiling.restore_columns(whole)
         whole[:, np.arange(len(x)), np.arange(len(x))] = diagonal[np.array(kept) - 1]
-    return K, Theta, PairErrors(averages.errors, np.min(smallest, axis=0), of_composite)
+    errors = averages.errors
+    if isinstance(averages, TableMap):  # F(|ρ| = 1) − F is tabled relative to √(⟨σ'₁²⟩⟨σ'₂²⟩)
+        of_slopes = line.moment_error[:-1, 1]
+        errors = errors._replace(averages=errors.averages + of_slopes, angles=errors.angles + of_slopes)
+    closest, nearest = np.min(smallest, axis=0).T
+    return K, Theta, PairErrors(errors, closest, nearest, of_composite)
 
 
 def _composite(net: Architecture, line: LineFlow, tiling: "Tiling") -> Composite | None:
@@ -200,7 +215,8 @@ def _directly(
 def nearly_collinear(x: np.ndarray, y: np.ndarray, C_b: float, C_W: float) -> np.ndarray:
     """Complements w = 1 − |ρ| of the pairs (len(x), len(y)) that an inner product cannot resolve; −1 for all others.
 
-    They are taken from differences: with x̃ = (√C_b, √(C_W/n_0) x) scaled to unit length, 1 ∓ ρ = ½|x̃ ∓ ỹ|².
+    They are taken from differences: with x̃ = (√C_b, √(C_W/n_0) x) scaled to unit length, 1 ∓ ρ = ½|x̃ ∓ ỹ|². Only of
+    equal inputs they are 0.
     """
     u, v = (np.concatenate([np.full((len(p), 1), np.sqrt(C_b)), np.sqrt(C_W / p.shape[1]) * p], 1) for p in (x, y))
     u, v = (p / np.linalg.norm(p, axis=1, keepdims=True) for p in (u, v))
@@ -209,5 +225,8 @@ def nearly_collinear(x: np.ndarray, y: np.ndarray, C_b: float, C_W: float) -> np
     rows, columns = np.nonzero(1.0 - np.abs(rho) < NEARLY_COLLINEAR)
     for start in range(0, len(rows), 4096):
         r, c = rows[start : start + 4096], columns[start : start + 4096]
-        w[r, c] = 0.5 * np.sum((u[r] - np.sign(rho[r, c])[:, None] * v[c]) ** 2, axis=1)
+        found = 0.5 * np.sum((u[r] - np.sign(rho[r, c])[:, None] * v[c]) ** 2, axis=1)
+        vanishes = np.flatnonzero(found == 0)  # differences below the rounding of x̃
+        found[vanishes] = np.where(np.all(x[r[vanishes]] == y[c[vanishes]], axis=1), 0.0, np.finfo(float).tiny)
+        w[r, c] = found
     return w

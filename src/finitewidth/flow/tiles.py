@@ -120,11 +120,11 @@ def advance(
 ) -> tuple[PairState, Array]:
     """The state of the next layer: Θ' = λ_b + λ_W⟨σσ⟩ + (skip + C_W⟨σ'σ'⟩)Θ, and its correlations.
 
-    Second, the smallest complement whose error is absolute.
+    Second, the smallest complements, as `run_tile`.
     """
     w, s, absolute = correlation_step(found, state.w, state.s, first, second, h, known)
     Theta = h.lambda_b + h.lambda_W * found.F + (h.skip + h.C_W * found.S) * state.Theta
-    return PairState(w, s, Theta), absolute.min()
+    return PairState(w, s, Theta), _smallest(absolute, w, _are_identical(state.w, first[0], second[0]))
 
 
 def kernel(state: PairState, a: Array, b: Array) -> Array:
@@ -133,8 +133,18 @@ def kernel(state: PairState, a: Array, b: Array) -> Array:
     return state.s * (1.0 - state.w) * (xp.sqrt(a)[:, None] * xp.sqrt(b))
 
 
-def _closest(first: FirstLayer, state: PairState) -> Array:
-    return library(state.w).where(first.refined >= 0, 1.0, state.w).min()
+def _are_identical(w: Array, a: Array, b: Array) -> Array:
+    return (w == 0) & (a[:, None] == b)
+
+
+def _smallest(absolute: Array, w: Array, identical: Array) -> Array:
+    xp = library(w)
+    return xp.stack([absolute.min(), xp.where(identical, 1.0, w).min()])
+
+
+def _smallest_at_first(first: FirstLayer, state: PairState, a: Array, b: Array) -> Array:
+    absolute = library(state.w).where(first.refined >= 0, 1.0, state.w)
+    return _smallest(absolute, state.w, _are_identical(state.w, a, b))
 
 
 def run_tile(
@@ -151,8 +161,9 @@ def run_tile(
 ) -> tuple[Array, Array, Array]:
     """K and Θ of one tile: of all layers, shape (L, tile, tile), or (`keep=False`) of the last, shape (1, tile, tile).
 
-    Third, the smallest complement at each layer whose error is absolute, shape (L,). At layer 1 it came from an inner
-    product: where that cannot resolve it, the tile is run again.
+    Third, the smallest complements at each layer, shape (L, 2): of those whose error is absolute, and of all but an
+    input's with itself. At layer 1 the former came from an inner product: where that cannot resolve it, the tile is run
+    again.
     """
     layers, constants = shared
 
@@ -166,7 +177,7 @@ def run_tile(
     start = kernel(state, K[0][0], K[1][0]), state.Theta
     pairs = tuple((k[:-1], k[1:], g) for k, g in zip(K, spread, strict=True))
     last, (absolute, steps) = jax.lax.scan(step, state, (layers, sides, *pairs, jax.tree.map(lambda h: h[1:], hyper)))
-    closest = jnp.concatenate([_closest(first, state)[None], absolute])
+    closest = jnp.concatenate([_smallest_at_first(first, state, K[0][0], K[1][0])[None], absolute])
     if not keep:
         return kernel(last, K[0][-1], K[1][-1])[None], last.Theta[None], closest
     K_all, Theta_all = (jnp.concatenate([s[None], rest]) for s, rest in zip(start, steps, strict=True))
@@ -207,7 +218,7 @@ def run_tile_directly(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same in NumPy, for averages (layer, w, s); always all layers."""
     state: Any = enter(first, K[0][0], K[1][0], LayerConstants(*(h[0] for h in hyper)))
-    closest = [_closest(first, state)]
+    closest = [_smallest_at_first(first, state, K[0][0], K[1][0])]
     kept = [(kernel(state, K[0][0], K[1][0]), state.Theta)]
     for layer in range(len(K[0]) - 1):
         found = averages(layer, state.w, state.s)

@@ -33,19 +33,21 @@ class MapErrors(NamedTuple):
     """Errors of the averages, by layer; relative to √(⟨σ₁²⟩⟨σ₂²⟩) and √(⟨σ'₁²⟩⟨σ'₂²⟩).
 
     Attributes
-        averages: of F and S.
+        averages: of F.
+        slopes: of S.
         collinear: of F at |ρ| = 1.
         angles: of √(2D), the angle between σ(z₁) and σ(z₂) as functions; where D has a relative error, no more than it.
     """
 
     averages: np.ndarray
+    slopes: np.ndarray
     collinear: np.ndarray
     angles: np.ndarray
 
     @classmethod
     def rounding(cls, layers: int) -> "MapErrors":
         """Of averages that are as good as float64."""
-        return cls(*np.full((3, layers), 4 * np.finfo(float).eps))
+        return cls(*np.full((4, layers), 4 * np.finfo(float).eps))
 
 
 class PairMap(Protocol):
@@ -130,7 +132,7 @@ class TableMap:
         cuts = (2 * _NEGLIGIBLE + TWO_SERIES_ERROR) * np.maximum(1.0, (K * self.s / self.m).max(axis=1))
         errors = np.array([t.error for t in self.tables]) + cuts
         edges = np.array([t.collinear_error for t in self.tables]) + 14 * _NEGLIGIBLE_EDGE
-        self.errors = MapErrors(errors, edges, errors)
+        self.errors = MapErrors(errors, errors, edges, errors)
         self.function = _TABLE_FUNCTIONS[activation.parity]
         self._prepare_local_bases()
 
@@ -375,7 +377,7 @@ class PiecewiseMap(ClosedFormMap):
         # ⟨σσ⟩ of a bounded σ is a difference of terms of the size of K
         edges = 8 * np.finfo(float).eps * (1 + (K / moments[:, 0]).max(axis=1))
         errors = 2e-12 + edges + _cancelling_errors(activation, K, moments)
-        self.errors = MapErrors(errors, edges, errors)
+        self.errors = MapErrors(errors, errors, edges, errors)
         if self.errors.averages.max() > _PIECEWISE_TOLERANCE:
             raise NotTabulable(f"{activation.name} at K = {K.max():.3g}")
 
@@ -415,7 +417,7 @@ class DirectMap:
         tiny = np.finfo(float).tiny  # σ may vanish wherever these Gaussians have weight
         of_F, of_S = (np.maximum(np.outer(size[rows], size[columns]).ravel(), tiny) for size in self.sizes[layer])
         of_angle = error.D / np.sqrt(of_F) / np.sqrt(np.maximum(2 * np.abs(flat.D), tiny))
-        found = np.maximum(error.F / of_F, error.S / of_S), error.collinear / of_F, of_angle
+        found = error.F / of_F, error.S / of_S, error.collinear / of_F, of_angle
         for kept, each in zip(self.errors, found, strict=True):
             kept[layer] = max(kept[layer], float(np.max(each)))
         shaped: Any = (f.reshape(w.shape) for f in flat)

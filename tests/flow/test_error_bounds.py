@@ -1,0 +1,63 @@
+"""Errors of K and Θ of steep activations: never smaller than the real ones, and not much larger for inputs apart."""
+
+import numpy as np
+import pytest
+from jax.scipy.special import erf
+from mpmath import asin, mp, mpf, pi, sqrt
+
+import finitewidth as fw
+
+
+def _bump(a, A, B, c):
+    """⟨σσ⟩ and ⟨σ'σ'⟩ of e^{−a z²}."""
+    det = (1 + 2 * a * A) * (1 + 2 * a * B) - 4 * a * a * c * c
+    return 1 / sqrt(det), 4 * a * a * c / det ** mpf(1.5)
+
+
+def _steep_erf(a, A, B, c):
+    A, B, c = (2 * a * a * x for x in (A, B, c))
+    return 2 / pi * asin(c / sqrt((1 + A) * (1 + B))), 4 * a * a / pi / sqrt((1 + A) * (1 + B) - c * c)
+
+
+def _exact(averages, a, net, x):
+    """K and Θ at every layer with 50 digits, shape (L, 2, N, N), for λ_b = 0 and the same constants in all layers."""
+    C_b, C_W = (mpf(float(net.per_layer(name)[0])) for name in ("C_b", "C_W"))
+    inner = np.array([[mpf(float(v)) for v in row] for row in x])
+    Theta = inner @ inner.T / x.shape[1]
+    kernels = [(C_b + C_W * Theta, Theta)]
+    for _ in range(1, net.depth):
+        K, Theta = kernels[-1]
+        d = np.diag(K)
+        found = [[averages(mpf(a), d[i], d[j], K[i, j]) for j in range(len(x))] for i in range(len(x))]
+        F, S = np.moveaxis(np.array(found), 2, 0)
+        kernels.append((C_b + C_W * F, F + C_W * S * Theta))
+    return np.array(kernels)
+
+
+def _inputs(apart):
+    x = np.random.default_rng(5).normal(size=(4, 3))
+    if apart is not None:
+        x[1] = x[0] + apart * x[1]
+    return x
+
+
+@pytest.mark.parametrize(("apart", "C_b", "C_W"), [(None, 0.0, 2.0), (1e-5, 0.3, 0.7)])
+def test_errors_of_steep_activations(apart, C_b, C_W):
+    net = fw.MLP("gaussian(1e8)", depth=4, width=8, C_b=C_b, C_W=C_W, lambda_b=0.0, lambda_W=1.0)
+    _check(net, _inputs(apart), _bump, 1e8, 1e-9 if apart is None else np.inf)
+
+
+def test_errors_of_a_steep_step_of_a_user():
+    net = fw.MLP(fw.Activation(lambda z: erf(1e6 * z)), depth=3, width=8, C_b=0.1, C_W=1.3, lambda_b=0.0, lambda_W=1.0)
+    _check(net, _inputs(None)[:3], _steep_erf, 1e6, 1e-10)
+
+
+def _check(net, x, averages, a, most):
+    with mp.workdps(50):
+        exact = _exact(averages, a, net, x)
+        found = fw.flow(net, x, tensors="")
+        for i, name in enumerate(("K", "Theta")):
+            for layer, right in enumerate(exact[:, i]):
+                off = float(np.abs(found[name].values[layer] - right).max())
+                stated = float(found[f"{name}_error"][layer])
+                assert off <= stated <= most * float(np.diag(right).max()), (name, layer, a)
