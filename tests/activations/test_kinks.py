@@ -37,6 +37,8 @@ SMOOTH = {
     "steep tanh": lambda z: jnp.tanh(50.0 * z),
     "very steep tanh": lambda z: jnp.tanh(1e4 * z),
     "steep step elsewhere": lambda z: jax.nn.sigmoid(1e4 * (z - 3.3)),
+    "steep step, rounded in its tails": lambda z: jnp.tanh(1e5 * (z - 0.7)),
+    "step, far and rounded": lambda z: jnp.tanh(100.0 * (z - 50.0)),
     "far tanh": lambda z: jnp.tanh(z - 100.0),
     "fast sine": lambda z: jnp.sin(50.0 * z),
     "gelu, rounded in its tail": lambda z: 0.5 * z * (1.0 + jax.lax.erf(z / np.sqrt(2.0))),

@@ -29,6 +29,7 @@ _MOST_KINKS = 64
 _NEAREST, _FARTHEST = 1e-6, 1e4
 _ZERO = 1e-100  # ±_ZERO are the two sides of 0
 _LOCAL_TOLERANCE, _FLOOR, _NOISE = 1e-9, 1e-10, 1e4 * np.finfo(float).eps
+_ROUNDING = 64 * np.finfo(float).eps
 
 _FAR = np.geomspace(_NEAREST, _FARTHEST, _BATCH // 2 - 1)
 _NEAR = np.linspace(-10.0, 10.0, _BATCH)  # an even number of points: none is 0
@@ -156,6 +157,8 @@ class _Scan:
         self.distance = distance[far_enough]
         sizes = np.where(np.isfinite(values[:, far_enough]), np.abs(values[:, far_enough]), 0.0)
         self.largest = np.maximum.accumulate(np.maximum.accumulate(sizes, axis=1), axis=0)
+        # and where only halving came upon a steep place: its rounding is felt in the tails, its size says no more
+        self.steepest = np.zeros_like(self.largest)
         self.resolved = Resolved(np.zeros(0), np.zeros(0))
 
     def kinks(self, cells: _Cells) -> list[float]:
@@ -172,13 +175,22 @@ class _Scan:
                 cells = self.halved(cells[~ended])
             return kinks
 
+    def column(self, distance: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.distance, distance).clip(max=len(self.distance) - 1)
+
+    def note_sizes(self, z: np.ndarray, values: np.ndarray) -> None:
+        sizes = np.where(np.isfinite(values), np.abs(values), 0.0)
+        np.maximum.at(self.steepest.T, self.column(np.abs(z)), sizes.T)
+        self.steepest = np.maximum.accumulate(self.steepest, axis=1)
+
     def suspicious(self, cells: _Cells) -> np.ndarray:
         (g_a, g_b), (d_a, d_b) = cells.watched(0), cells.watched(1)
         far = np.maximum(np.abs(cells.a), np.abs(cells.b))
-        column = np.searchsorted(self.distance, np.maximum(3.0, 1.5 * far)).clip(max=len(self.distance) - 1)
+        column = self.column(np.maximum(3.0, 1.5 * far))
         allowed = (
             _LOCAL_TOLERANCE * np.maximum(np.abs(g_a), np.abs(g_b))
             + _FLOOR * self.largest[cells.order, column]
+            + _ROUNDING * self.steepest[cells.order, column]
             + _NOISE * far * np.maximum(np.abs(d_a), np.abs(d_b))
         )
         return np.asarray(cells.surprise() > allowed)
@@ -196,6 +208,7 @@ class _Scan:
                 values[:, is_lost] = _evaluate(self.activation, middle[is_lost])
                 is_lost = ~np.isfinite(values[cells.order, np.arange(len(middle))])
         self.check_poles(middle, values[0])
+        self.note_sizes(middle, values)
         left = _Cells(cells.a, middle, cells.at_a, values, cells.order)
         right = _Cells(middle, cells.b, values, cells.at_b, cells.order)
         go_right = right.surprise() > left.surprise()
@@ -217,7 +230,7 @@ class _Scan:
 
     def check_poles(self, z: np.ndarray, sigma: np.ndarray) -> None:
         """The halving runs into poles: there σ far exceeds all that the grid saw up to that distance."""
-        column = np.searchsorted(self.distance, np.maximum(3.0, 1.5 * np.abs(z))).clip(max=len(self.distance) - 1)
+        column = self.column(np.maximum(3.0, 1.5 * np.abs(z)))
         is_pole = np.abs(sigma) > 1e6 * self.largest[0, column]
         if is_pole.any():
             raise InputError(
