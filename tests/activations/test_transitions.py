@@ -14,6 +14,7 @@ from finitewidth.errors import InputError
 NARROW = {
     "step at 0": (lambda z: jnp.tanh(1e6 * z), 0.0, 1e-6),
     "step": (lambda z: jnp.tanh(1e6 * (z - 0.5)), 0.5, 1e-6),
+    "step, rounded in its tails": (lambda z: jnp.tanh(1e5 * (z - 0.7)), 0.7, 1e-5),
     "step, not so steep": (lambda z: jnp.tanh(30.0 * (z + 3.3)), -3.3, 1 / 30),
     "sigmoid": (lambda z: jax.nn.sigmoid(1e5 * z), 0.0, 2e-5),
     "peak": (lambda z: jnp.tanh(z) + 1 / (1 + 1e6 * (z - 2.0) ** 2), 2.0, 1e-3),
@@ -25,6 +26,7 @@ WIDE = {
     "tanh": jnp.tanh,
     "gelu": jax.nn.gelu,
     "sin": jnp.sin,
+    "oscillates ever faster": lambda z: jnp.sin(z * z),
     "oscillates": lambda z: z + jnp.sin(10.0 * z) ** 2,
     "hard_swish": jax.nn.hard_swish,
     "soft_shrink": lambda z: jnp.where(z > 0.5, z - 0.5, jnp.where(z < -0.5, z + 0.5, 0.0)),

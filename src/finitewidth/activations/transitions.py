@@ -24,7 +24,7 @@ _BLOCK, _BLOCKS = 128, 4096
 _AT_A_TIME = 1 << 16  # values in cache, and of a size for which `Activation.evaluate` has compiled σ before
 _MARGIN = 4
 _TOLERANCE, _STANDS_OUT, _AROUND = 1e-11, 100.0, 16
-_MOST_SEARCHED = 256
+_MOST_SEARCHED = 64
 
 _CELL = 100.0  # the width of tanh (1), in lengths of the cells on which the search finds it smooth
 _NARROW = 0.3  # wider ones need no help
@@ -69,27 +69,36 @@ def transitions(activation: "Activation", resolved: Resolved, kinks: list[float]
     """
     width = _CELL * resolved.length
     kept = (width < _NARROW) & ~_of_kinks(resolved, width, kinks)
-    place, width = resolved.middle[kept], width[kept]
+    found = _measured(activation, _apart(resolved.middle[kept], width[kept]))
+    return tuple(sorted(_apart(*np.array(found).T))) if found else ()
+
+
+def _apart(place: np.ndarray, width: np.ndarray) -> list[tuple[float, float]]:
+    """The narrowest ones, without those that lie on panels short enough for them."""
     found: list[tuple[float, float]] = []
     for i in np.argsort(width, kind="stable"):
         # panels beside (c, w) are 2w + 3/2 of their distance long, which may do here as well
         if all(2 * w + 1.5 * abs(place[i] - c) > 6 * width[i] for c, w in found):
             found.append((float(place[i]), float(width[i])))
         if len(found) > _MOST:  # σ oscillates: what is much narrower than that came first
-            found = [(c, w) for c, w in found if w < 0.1 * np.median(width)]
-            break
-    return tuple(sorted(_measured(activation, found)))
+            return [(c, w) for c, w in found if w < 0.1 * width[i]]
+    return found
 
 
 def _measured(activation: "Activation", found: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """With widths of at most max |σ'| / max |σ''| around there: rounding of z ends the search on longer cells."""
+    """Moved to the middle of |σ''| around there, with widths of at most max |σ'| / max |σ''|.
+
+    For the search may end on cells of one length all along a step, and rounding of z ends it on longer ones.
+    """
     if not found:
         return []
     place, width = np.array(found).T
-    around = place[:, None] + width[:, None] * np.linspace(-1.0, 1.0, _AROUND * 2 + 1)
-    slope, bend = np.abs(activation.evaluate(around, (0, 1, 2, 3, 4))[1:3]).max(axis=-1)
+    around = place[:, None] + width[:, None] * np.linspace(-2.0, 2.0, _AROUND * 4 + 1)
+    slope, bend = np.abs(activation.evaluate(around, (0, 1, 2, 3, 4))[1:3])
     with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.nan_to_num(slope / bend, nan=np.inf, posinf=np.inf)
+        scale = np.nan_to_num(slope.max(axis=1) / bend.max(axis=1), nan=np.inf, posinf=np.inf)
+        middle = (bend * around).sum(axis=1) / bend.sum(axis=1)
+    place = np.where(np.isfinite(middle), middle, place)
     return list(zip(place.tolist(), np.clip(scale, 0.01 * width, width).tolist(), strict=True))
 
 
