@@ -13,7 +13,8 @@ for the errors δ of correlations and η of angles, with e that of the averages 
 For a steep σ these are the rates of inputs that are nearly the same; others are far from them. In normalised Hermite
 polynomials ⟨f_α g_β⟩ = Σ_k f_k g_k ρᵏ, and k |ρ|ᵏ⁻¹ w ≤ 1 − |ρ|ᵏ ≤ 1 for complements w = 1 − |ρ|. So no derivative by ρ
 exceeds √(⟨f²⟩⟨g²⟩)/w, and none by log K exceeds that times 1 + w/4, since z ∂_z multiplies by k, and by √(k(k − 1)) on
-the way to k − 2. What is more, with the unit vectors of the layer in place of f and g,
+the way to k − 2. Of an input with itself or with its negative, the latter is ½|⟨f(z) f(±z) (z²/K − 1)⟩|, which is
+at most ½⟨f² (z²/K + 1)⟩ = ⟨f²⟩ + K d⟨f²⟩/dK. What is more, with the unit vectors of the layer in place of f and g,
 
     w' ≥ ½ Σ_k (f_k² + g_k²)(1 − |ρ|ᵏ) ≥ Σ_k |f_k g_k| k |ρ|ᵏ⁻¹ w ≥ |∂ρ'/∂ρ| w :
 
@@ -128,7 +129,7 @@ def _rates(activation: Activation, K: np.ndarray, moments: np.ndarray, nearest: 
         # 0/0 where σ vanishes wherever the Gaussian has weight: nothing is there to be wrong
         by_size, by_angle, alone, slope_alone = (
             float(np.max(np.nan_to_num(x, posinf=np.inf)))
-            for x in (np.sqrt(stretch / m), K * s / m, np.abs(K * dm / m), 0.5 * (1 + stretch / (K * s)))
+            for x in (np.sqrt(stretch / m), K * s / m, 1 + K * dm / m, 0.5 * (1 + stretch / (K * s)))
         )
         apart = 0.5 + 2 / nearest
     jump, kink = _jumps(activation, K, moments)
