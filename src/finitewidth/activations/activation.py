@@ -35,6 +35,7 @@ class Activation:
         name: how it is called in tables and messages.
         kinks: the points where σ or any derivative of it jumps. `None` (the default): they are searched for, and so are
             transitions. A feature narrower than 2e-4 |z| that leaves no trace beside it is missed: declare such kinks.
+            Where kinks are declared, nothing is searched for: declare `transitions` too, if there are any.
         parity: "odd", "even" or "none". `None`: found by evaluating σ(z) and σ(−z).
         pieces: for a piecewise polynomial, the coefficients (constant first) on each of the len(kinks) + 1 intervals,
             left to right.
@@ -43,7 +44,8 @@ class Activation:
         tails: words for the behaviour at −∞ and at +∞.
         summary: one line on what it is.
         transitions: (z, width) of the places where a smooth σ changes on a scale well below 1, such as the steps of
-            tanh(1e6 (z − ½)): quadrature takes shorter panels there. `None`: found, where kinks are searched for.
+            tanh(1e6 (z − ½)): quadrature takes shorter panels there. `None`: found, where kinks are searched for;
+            none, where those are declared.
 
     Raises
         InputError: when `function` is not callable, not elementwise, or does not return real numbers of its argument's
