@@ -21,6 +21,7 @@ from finitewidth.architecture import MLP
 from finitewidth.compare.arguments import check_networks, check_rate, checked_degree, scaled_widths
 from finitewidth.compare.comparison import Comparison
 from finitewidth.compare.initialisation import Verification
+from finitewidth.compare.kinks import warn_of_kinks
 from finitewidth.data import check_inputs
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.experiments import Extrapolation, TrainedWidths, extrapolate, measure_trained_widths
@@ -126,13 +127,7 @@ def verify_trained(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TrustWarning)  # of the width of `net`, which is not used
         theory = predict(net, x, y_train, asked, algorithm=algorithm, order=1)
-    if (left_out := theory.left_out) is not None and np.any(left_out["mean_error"] > 0):
-        warnings.warn(
-            f"`net`: neurons that cross a kink of {net.activation.name} change trained outputs at order 1/√n, which a "
-            "fit in 1/n does not know: rows may differ though nothing is wrong; fw.predict(…).left_out has the size",
-            TrustWarning,
-            stacklevel=2,
-        )
+    warn_of_kinks(net, "a fit in 1/n")
     experiment = measure_trained_widths(
         net,
         x,

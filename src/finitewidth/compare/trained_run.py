@@ -15,6 +15,7 @@ import numpy as np
 from finitewidth.algorithms import GradientDescent, GradientFlow
 from finitewidth.architecture import MLP
 from finitewidth.compare.comparison import Comparison, Comparisons
+from finitewidth.compare.kinks import warn_of_kinks
 from finitewidth.errors import InputError
 from finitewidth.experiments import arguments
 from finitewidth.experiments.courses import Course, Trainable
@@ -61,7 +62,7 @@ class TrainedComparison(Comparisons):
     """Trained networks beside the theory, entry by entry.
 
     What first order leaves out is of order 1/n², what infinite width leaves out of order 1/n: where many networks make
-    errors smaller than that, z is large though nothing is wrong.
+    errors smaller than that, z is large though nothing is wrong. With kinks, what both leave out is of order 1/√n.
 
     algorithm: of the training. order: of the theory in 1/n.
     """
@@ -98,6 +99,9 @@ def compare_trained_run(
         InputError: when the run is another one or has nothing that the theory knows, or `fw.predict` does not know the
             algorithm or the loss.
 
+    Warns
+        TrustWarning: for σ with kinks, whose effect in training is of order 1/√n.
+
     >>> import finitewidth as fw
     >>> from finitewidth.compare import compare_trained_run
     >>> net, x = fw.MLP("tanh", depth=2, width=100), [[0.2, -1.0]]
@@ -112,6 +116,7 @@ def compare_trained_run(
     if plan.loss.name != "mse":
         raise InputError(f"the run was trained with the loss {plan.loss.name!r}, but fw.predict knows 'mse' only")
     order = _order(plan.algorithm, np.concatenate([np.asarray(training.x_train), x])) if order is None else order
+    warn_of_kinks(net, "an expansion in 1/n")
     rows: list[TrainedRow] = []
     for t, time in enumerate(plan.times):
         if progress is not None:

@@ -22,6 +22,7 @@ from finitewidth.training.bayes_first_order import posterior_corrections
 from finitewidth.training.crossings import Crossings, crossings
 from finitewidth.training.first_order import WITHOUT_NTK, Corrections, corrections
 from finitewidth.training.infinite_width import Kernels, gain, outputs_of, trained_covariance
+from finitewidth.training.left_out import left_out_notes
 from finitewidth.training.many_inputs.corrections import Populations, many_input_corrections, many_input_posterior
 from finitewidth.training.many_points import MANY, outputs_of_many
 from finitewidth.training.problem import Problem
@@ -127,20 +128,7 @@ def predict(
         _connected=first.connected,
         _crossings=found.crossings,
     )
-    return replace(made, notes=(*made.notes, *_left_out_notes(made)))
-
-
-def _left_out_notes(found: Prediction) -> tuple[str, ...]:
-    if (left_out := found.left_out) is None:
-        return ()
-    mean, variance = (float(left_out[f"{of}_size"].max()) for of in ("mean", "variance"))
-    what = "neurons that cross a kink while they are trained, of order 1/√n,"
-    if not np.any(left_out["mean_error"] > 0):  # σ′ does not jump
-        what = "what jumps of σ″ and higher derivatives do while a network is trained, of order 1/n,"
-    return (
-        f"left out: {what} may change the mean by up to {mean:.2g} and the variance by up to {variance:.2g} at width "
-        f"{found.n}; `left_out` has estimates",
-    )
+    return replace(made, notes=(*made.notes, *left_out_notes(made.left_out, made.n)))
 
 
 def _truncation(net: MLP, targets: np.ndarray, first: Corrections, mean: np.ndarray) -> np.ndarray:
@@ -253,7 +241,7 @@ def _with_tensors(net: MLP, problem: Problem, algorithm: Algorithm) -> tuple[Ker
     assert isinstance(algorithm, GradientFlow | GradientDescent)
     first = corrections(algorithm, kernels, problem.targets, tensors)
     crossed = None
-    if net.activation.kinks and net.depth > 1:
+    if net.activation.kinks:
         every = flow(net, problem.inputs, tensors="")
         crossed = crossings(net, algorithm, kernels, every.K.values, every.Theta.values, problem.targets)
     return kernels, _FirstOrder(first, notes=known, crossings=crossed)
@@ -280,9 +268,7 @@ def _with_neurons(
         raise InputError(WITHOUT_NTK)
     assert isinstance(algorithm, GradientFlow | GradientDescent)
     found_terms = many_input_corrections(algorithm, kernels, problem.targets, populations, progress)
-    crossed = None
-    if net.activation.kinks and net.depth > 1:
-        crossed = crossings(net, algorithm, kernels, populations.K, populations.Theta, problem.targets)
+    crossed = crossings(net, algorithm, kernels, populations.K, populations.Theta, problem.targets)
     return kernels, _FirstOrder(found_terms, notes=known, crossings=crossed)
 
 

@@ -13,6 +13,7 @@ from finitewidth.architecture import real_array, whole_number
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.training.connected import Connected
 from finitewidth.training.crossings import Crossings
+from finitewidth.training.left_out import left_out
 
 OUTPUTS = ("sample", "output")
 SAMPLES = ("sample", "sample_b", "sample_c", "sample_d")
@@ -143,21 +144,15 @@ class Prediction:
         `finitewidth.training.crossings`.
 
         Returns
-            `mean`, `variance`: that contribution, estimated, with `mean_error` and `variance_error`, standard errors.
-            `mean_size`, `variance_size`: how large all that is left out may be: twice the former, its error included,
-            and as much of order 1/n as dNTK and ddNTK have. A rule of thumb, not a bound. All (sample, output).
+            `mean`, `variance`: that contribution, with `mean_error` and `variance_error`, standard errors, next order
+            1/n. `mean_size`, `variance_size`: how large all that is left out may be, `finitewidth.training.left_out`
+            says by which rule: a rule of thumb, not a bound. All (sample, output).
         """
         if self._crossings is None:
             return None
-        found = {name: labelled(value / np.sqrt(self.n)) for name, value in vars(self._crossings).items()}
-        terms = {
-            "mean": {str(name): each.values for name, each in self.terms.items()},
-            "variance": {str(n): np.einsum("aiai->ai", each.values) for n, each in self.covariance_terms.items()},
-        }
-        for of, values in terms.items():
-            beside = sum(np.abs(value) for name, value in values.items() if "dNTK" in name) / self.n
-            found[f"{of}_size"] = 2 * (abs(found[of]) + found[f"{of}_error"]) + beside
-        return xr.Dataset(found)
+        values = {str(name): np.einsum("aiai->ai", each.values) for name, each in self.covariance_terms.items()}
+        terms = {"mean": {str(name): each.values for name, each in self.terms.items()}, "variance": values}
+        return dataset(left_out(vars(self._crossings), terms, self.n))
 
     def test_error(self, y: Any) -> xr.Dataset:
         """E (z − y)² over initialisations on the inputs asked about, split into bias² and variance; (sample, output).

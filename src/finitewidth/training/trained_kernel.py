@@ -23,9 +23,11 @@ from finitewidth.errors import InputError
 from finitewidth.flow import flow
 from finitewidth.flow.first_order import MOST_INPUTS
 from finitewidth.precision import in_float64
+from finitewidth.training.crossings import kernel_crossings
 from finitewidth.training.first_order import Terms, total
 from finitewidth.training.free import FreeEvolution
 from finitewidth.training.infinite_width import Kernels
+from finitewidth.training.left_out import left_out, left_out_notes
 from finitewidth.training.modes import check_step, largest_rate
 from finitewidth.training.problem import Problem
 from finitewidth.training.result import dataset, labelled
@@ -50,6 +52,9 @@ class TrainedKernel:
         error: numerical errors of `mean` from those of the tensors.
         n: the width of the layer before the output.
         notes: what a reader must know, such as terms that kinks leave out.
+        left_out: where σ has kinks, what `mean` lacks: `mean` of order 1/√n, estimated, its standard error
+            `mean_error`, and `mean_size`, how large all that is left out may be (`finitewidth.training.left_out`);
+            else None.
     """
 
     infinite: xr.DataArray
@@ -57,6 +62,7 @@ class TrainedKernel:
     error: xr.DataArray
     n: int
     notes: tuple[str, ...] = ()
+    left_out: xr.Dataset | None = None
 
     @property
     def initial(self) -> xr.DataArray:
@@ -136,13 +142,26 @@ def trained_kernel(
         return value[at][:, :, at]
 
     of_Theta = np.full(terms["H1"].shape, kernels.Theta_error)
+    by_source = {name: asked(each) for name, each in terms.items()}
+    lacking = _left_out(net, algorithm, kernels, problem, by_source)
     return TrainedKernel(
         labelled(asked(np.einsum("ab,ij->aibj", kernels.Theta, one))),
-        dataset({name: asked(each) for name, each in terms.items()}),
+        dataset(by_source),
         labelled(asked(of_Theta + np.max(moved, axis=0) / n)),
         n,
-        tuple(filter(None, [tensors.attrs["notes"]])),
+        (*filter(None, [tensors.attrs["notes"]]), *left_out_notes(lacking, n)),
+        lacking,
     )
+
+
+def _left_out(
+    net: MLP, algorithm: GradientFlow | GradientDescent, kernels: Kernels, problem: Problem, terms: Terms
+) -> xr.Dataset | None:
+    if not net.activation.kinks:
+        return None
+    every = flow(net, problem.inputs, tensors="")
+    crossed = kernel_crossings(net, algorithm, kernels, every.K.values, every.Theta.values, problem.targets)
+    return None if crossed is None else dataset(left_out({"mean": crossed}, {"mean": terms}, net.widths[-1]))
 
 
 def _values(tensors: xr.Dataset, suffix: str) -> Terms:
