@@ -58,3 +58,12 @@ def test_another_run_or_algorithm_is_refused(run):
     mine = fw.ensemble(NET, SEEN, observables=[loss], training=TRAINING, n_networks=8, workers=1)
     with pytest.raises(fw.InputError, match="no observable that the theory knows"):
         compare_trained_run(NET, SEEN, TRAINING, mine)
+
+
+def test_an_expansion_in_powers_of_width_knows_no_kinks():
+    relu = fw.MLP("relu", depth=2, width=32, C_W=2.0)
+    training = fw.Training([X[0]], [0.5], algorithm=fw.GradientDescent(0.1, 2))
+    run = fw.ensemble(relu, [X[0]], training=training, n_networks=8, workers=1)
+    with pytest.warns(fw.TrustWarning, match="order 1/√n, which an expansion in 1/n does not know") as caught:
+        compare_trained_run(relu, [X[0]], training, run)
+    assert [each.filename for each in caught if "order 1/√n" in str(each.message)] == [__file__]

@@ -101,7 +101,12 @@ def predict(
     network: PredictedNetwork = PredictedNetwork(),
     training: Training = Training(),
     order: Annotated[
-        str | None, option("Order in 1/n: 0 or 1. Default: 1 for up to 16 different inputs.", metavar="N")
+        str | None,
+        option(
+            "Order in 1/n: 0 or 1. Default: 1 for up to 16 different inputs and σ without kinks; beyond 16, 1 takes "
+            "minutes (Ctrl-C stops it).",
+            metavar="N",
+        ),
     ] = None,
     networks: Annotated[str, option("Real networks to train and show. Default: 6.", metavar="N")] = "6",
     seed: Annotated[str, option("Seed of the real networks. Default: 0.", metavar="N")] = "0",

@@ -69,8 +69,8 @@ def _later(x: np.ndarray, below: np.ndarray, above: np.ndarray) -> np.ndarray:
     """Where neurons are a step later, in which they would go so far below the kink, or above; on it, x is 0."""
     pace = np.where(x < 0, below, above)
     ahead = x + pace
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rest = np.where(x == 0, 1.0, ahead / pace)  # of the step, once the kink is reached
     leaves = np.where((above > 0) & (above + below > 0), above, 0.0)
     leaves = np.where((below < 0) & (above + below < 0), below, leaves)
-    return np.where(x * ahead > 0, ahead, rest * leaves)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rest = np.where(x == 0, 1.0, ahead / pace)  # of the step, once the kink is reached
+        return np.where(x * ahead > 0, ahead, rest * leaves)
