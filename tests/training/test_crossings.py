@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import norm
 
 import finitewidth as fw
+from finitewidth.experiments import measure_trained
 from tests.references.trained_networks import train
 
 X = np.array([[1.0, 0.3], [0.4, -0.9], [0.2, 0.8]])
@@ -24,6 +25,8 @@ def network(activation, depth, width=64, n_out=1):
 
 # of σ′² where v = 1: ½ (σ′₊ − σ′₋)² (σ′₊ + σ′₋); of |z| half the neurons near the kink end on it, with slope 0
 LOSSES = {"relu": 0.5, "leaky_relu(0.3)": 0.5 * 0.7**2 * 1.3, "abs": 1.0}
+# what the kernel has lost beside: of |z| nothing, whose σ′² is 1 on either side of a kink on which neurons stay
+KERNELS = {"relu": 1.0, "leaky_relu(0.3)": 1.0, "abs": 0.0}
 
 
 @pytest.mark.parametrize("activation", LOSSES)
@@ -42,10 +45,13 @@ def test_one_input_and_one_hidden_layer_are_a_closed_form(activation):
     size = 2 * s * norm.pdf(m / s) + m * (2 * norm.cdf(m / s) - 1)  # E|ε₀|
     square = m * size + s**2 * (2 * norm.cdf(m / s) - 1)  # E|ε₀| ε₀
     found = p.left_out
-    assert found["mean"].item() * 8 == pytest.approx(factor * square, abs=4 * 8 * found["mean_error"].item())
-    variance = 2 * factor * left * 2 * s**2 * size
-    assert found["variance"].item() * 8 == pytest.approx(variance, abs=4 * 8 * found["variance_error"].item())
-    assert found["mean_error"].item() < 0.1 * abs(found["mean"].item())
+    for of, stated in (("mean", factor * square), ("variance", 2 * factor * left * 2 * s**2 * size)):
+        assert found[of].item() * 8 == pytest.approx(stated, abs=4 * 8 * found[f"{of}_error"].item())
+        assert found[f"{of}_error"].item() < 0.03 * abs(found[of].item())
+    kernel = fw.trained_kernel(network(activation, 2), X[:1], [y], algorithm=fw.GradientFlow(time)).left_out
+    change = -KERNELS[activation] * lost * (1 - left) / Theta * size
+    assert kernel["mean"].item() * 8 == pytest.approx(change, abs=4 * 8 * kernel["mean_error"].item())
+    assert kernel["mean_error"].item() <= 0.02 * abs(kernel["mean"].item())
 
 
 def test_what_is_said_of_kinks():
@@ -67,6 +73,24 @@ def test_trained_inputs_lack_nothing_at_the_end_whatever_the_outputs():
     p = fw.predict(network("relu", 2, n_out=2), X[:2], [[1.0, 0.2], [-0.5, 0.4]], X[1:])
     assert p.left_out["mean"].shape == (2, 2)
     assert np.abs(p.left_out["mean"][0]).max() < 1e-6 < np.abs(p.left_out["mean"][1]).min()
+
+
+@pytest.mark.slow  # one to two minutes each
+@pytest.mark.parametrize(("activation", "depth", "width"), [("relu", 2, 256), ("hard_tanh", 2, 256), ("relu", 3, 128)])
+def test_what_order_1_lacks_of_real_networks_is_the_estimate(activation, depth, width):
+    """Within standard errors the mean, within the stated sizes all; and far from nothing."""
+    net, algorithm = network(activation, depth, width), fw.GradientDescent(0.02, 100)
+    p = fw.predict(net, X[:2], Y, X, algorithm=algorithm)
+    seen = measure_trained(net, X[:2], Y, X[2:], algorithm=algorithm, n_networks=2048, seed=1)
+    found = {of: (each["mean"][-1, 0], np.einsum("aa->a", each["covariance"][-1, 0, :, 0])) for of, each in (
+        ("value", seen.value), ("error", seen.standard_error),
+    )}  # fmt: skip
+    for of, stated, value, error in zip(("mean", "variance"), (p.mean, p.variance), *found.values(), strict=True):
+        rest, lacking = value - stated.values[:, 0], p.left_out[of].values[:, 0]
+        assert np.all(np.abs(rest) < p.left_out[f"{of}_size"].values[:, 0] + 4 * error)
+        assert np.abs(rest / error).max() > 8  # it is there
+        if of == "mean":
+            assert np.all(np.abs(rest - lacking) < 4 * np.hypot(error, p.left_out["mean_error"].values[:, 0]))
 
 
 @pytest.mark.slow

@@ -45,7 +45,9 @@ def test_neurons_whose_velocities_turn_round(bend):
         if at_end[0] * at_end[1] > 0:
             expected = by_tiny_steps(velocity(a), velocity(b), bend)
             scale = 1.0 + np.abs(expected).max()
-            np.testing.assert_allclose([each[:, -1].mean() for each in found], expected, atol=0.02 * scale, err_msg=draw)
+            np.testing.assert_allclose(
+                [each[:, -1].mean() for each in found], expected, atol=0.02 * scale, err_msg=draw
+            )
             seen += 1
     assert seen >= 2
 

@@ -45,13 +45,16 @@ def tensors():
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "targets"),
-    [pytest.param(fw.GradientFlow(), Y, id="one output")]
-    + [pytest.param(fw.GradientDescent(0.3, 5), TWO, id="two outputs")]
-    + [pytest.param(each, Y, marks=pytest.mark.slow) for each in (fw.GradientFlow(2.0), fw.GradientDescent(0.3, 40))]
-    + [pytest.param(fw.GradientFlow(2.0), TWO, marks=pytest.mark.slow)],
+    ("algorithm", "targets", "noise"),  # of the largest term: most once slow modes are learned
+    [
+        pytest.param(fw.GradientFlow(), Y, 0.04, id="one output"),
+        pytest.param(fw.GradientDescent(0.3, 5), TWO, 0.015, id="two outputs"),
+        pytest.param(fw.GradientFlow(2.0), Y, 0.015, marks=pytest.mark.slow),
+        pytest.param(fw.GradientDescent(0.3, 40), Y, 0.04, marks=pytest.mark.slow),
+        pytest.param(fw.GradientFlow(2.0), TWO, 0.015, marks=pytest.mark.slow),
+    ],
 )
-def test_every_term_is_that_of_the_dense_tensors(tensors, algorithm, targets):
+def test_every_term_is_that_of_the_dense_tensors(tensors, algorithm, targets, noise):
     last = Kernels(tensors.K.values, tensors.Theta.values, 0.0, 0.0, np.array([0, 1]), np.array([2, 3, 0]))
     dense = prediction.corrections(algorithm, last, targets, tensors)
     with float64():
@@ -59,10 +62,11 @@ def test_every_term_is_that_of_the_dense_tensors(tensors, algorithm, targets):
         found = many_input_corrections(algorithm, last, targets, populations, None)
     for name, value in dense.mean.items():  # noise of every term: less than the largest term
         largest = max(np.abs(each).max() for each in dense.mean.values())
-        np.testing.assert_allclose(found.mean[name], value, atol=0.04 * largest, err_msg=name)
+        np.testing.assert_allclose(found.mean[name], value, atol=noise * largest, err_msg=name)
     largest = max(np.abs(each).max() for each in dense.covariance.values())
-    for name, value in dense.covariance.items():
-        np.testing.assert_allclose(found.covariance[name], value, atol=0.04 * largest, err_msg=name)
+    for name, value in dense.covariance.items():  # the cubic terms are the noisiest
+        atol = (0.04 if name.startswith("ddNTK") else noise) * largest
+        np.testing.assert_allclose(found.covariance[name], value, atol=atol, err_msg=name)
     for terms, stated, errors in (
         (found.mean, dense.mean, found.mean_error),
         (

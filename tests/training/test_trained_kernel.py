@@ -62,7 +62,12 @@ def test_it_is_a_symmetric_kernel_on_the_inputs_asked_about():
     np.testing.assert_allclose(kernel.change, kernel.change.values.transpose(2, 3, 0, 1), atol=1e-12)
     np.testing.assert_allclose(kernel.change[0], kernel.change[2])
     assert 0 < float(kernel.error.max()) < 1e-5
-    assert fw.trained_kernel(fw.MLP("relu", depth=2), X[:2], Y[:, 0]).notes  # what kinks leave out
+    relu = fw.trained_kernel(fw.MLP("relu", depth=2), X[:2], Y[:, 0])
+    assert "cross a kink" in relu.notes[-1] and relu.left_out["mean_size"].shape == (2, 1, 2, 1)
+    lacking = relu.left_out["mean"].values[:, 0, :, 0]
+    np.testing.assert_allclose(lacking, lacking.T, rtol=1e-12)
+    assert np.all(np.diag(lacking) < 0)  # slopes are lost
+    assert kernel.left_out is None and kernel.notes == ()
 
 
 def measured_change(net, n_out, algorithm, widths, number):
@@ -99,6 +104,25 @@ def test_networks_that_were_really_trained(activation, depth, n_out, algorithm):
     assert np.abs(stated / error).max() > 6  # it would be seen
     assert np.abs(z).max() < 4.0
     assert np.sqrt(np.mean(z**2)) < 2.2  # six numbers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["relu", "hard_tanh"])
+def test_networks_with_kinks_that_were_really_trained(activation):
+    """Order 1/√n, of the neurons that cross a kink, is most of what the kernel changes by."""
+    net, algorithm = network(activation, 2, 1, width=1024), fw.GradientDescent(0.05, 40)
+    kernel = fw.trained_kernel(net, X[:2], Y[:, :1], X, algorithm=algorithm)
+    seen = measure_trained(
+        net, X[:2], Y[:, :1], X[2:], algorithm=algorithm, n_networks=2048, control=False, seed=1
+    )  # fmt: skip
+    after, before = seen.estimates["H"], seen.estimates["H_before"]
+    change = Estimate(after.pseudo_values[:, 0] - before.pseudo_values, after.weights)
+    lacking = {name: each.values[:, 0, :, 0] for name, each in kernel.left_out.items()}
+    rest = change.value - kernel.change.values[:, 0, :, 0]
+    assert np.all(np.abs(rest) < lacking["mean_size"] + 4 * change.standard_error)
+    assert np.all(np.abs(rest - lacking["mean"]) < 4 * np.hypot(change.standard_error, lacking["mean_error"]))
+    assert np.abs(rest / change.standard_error).max() > 15  # it is there
+    assert np.abs(kernel.change.values).max() < 0.5 * np.abs(lacking["mean"]).max()
 
 
 def test_what_it_does_not_have_is_refused():
