@@ -1,7 +1,7 @@
 """Does the initialisation decide whether a deep network trains? Accuracy on digits after a fixed budget of steps.
 
-    python benchmarks/trainability.py run --store trainability.jsonl     # resumes where it stopped
-    python benchmarks/trainability.py table --store trainability.jsonl
+    python benchmarks/trainability.py run       # goes on where trainability.jsonl, all that was run so far, ends
+    python benchmarks/trainability.py table
 
 MLPs of width 128 and depth 10, 30, 100 on digits of scikit-learn (1297 to train on, 500 to test), batches of 64, plain
 SGD and Adam, three seeds, one after the other, of weights and batches alike. Five learning rates each, a factor of
@@ -302,7 +302,7 @@ def _print_one_rate(found):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("do", choices=["run", "table"])
-    parser.add_argument("--store", type=Path, default=Path("trainability.jsonl"))
+    parser.add_argument("--store", type=Path, default=Path(__file__).with_suffix(".jsonl"))
     parser.add_argument("--activations", nargs="+", default=list(ACTIVATIONS), choices=list(ACTIVATIONS))
     parser.add_argument("--depths", nargs="+", type=int, default=list(DEPTHS))
     parser.add_argument("--optimizers", nargs="+", default=["sgd", "adam"], choices=["sgd", "adam"])
