@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack
 
 WORST = 1e-12
 """Reciprocal condition number below which a Cholesky factor is not relied upon."""
+
+BLOCK = 2048
+"""Rows of a block. Twice as many are LAPACK's in one piece."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ def factored_in_place(A: np.ndarray, worst: float = WORST) -> Cholesky | None:
     triangle, the other remains.
     """
     diagonal, norm = A.diagonal().copy(), lapack.dlange("1", A.T)
-    factor, failed = lapack.dpotrf(A.T, lower=1, clean=0, overwrite_a=1)
-    condition = 0.0 if failed else float(lapack.dpocon(factor, norm, uplo="L")[0])
+    factor = A.T
+    condition = float(lapack.dpocon(factor, norm, uplo="L")[0]) if _factor(factor) else 0.0
     if condition > 0 and condition >= worst:
         return Cholesky(factor, condition)
     for start in range(0, len(A), 256):
@@ -48,6 +51,28 @@ def factored_in_place(A: np.ndarray, worst: float = WORST) -> Cholesky | None:
         A[rows, start + 256 :] = A[start + 256 :, rows].T
     np.fill_diagonal(A, diagonal)
     return None
+
+
+def _factor(A: np.ndarray) -> bool:
+    """L over the lower triangle of A, which is in LAPACK's order, by blocks of columns; whether there is one.
+
+    OpenBLAS 0.3.31 ends the process (a segmentation fault in dpotrf) with two threads and 16,000 rows; of one block it
+    does not. See OpenBLAS issues 352 and 2562.
+    """
+    N, block = len(A), BLOCK if len(A) > 2 * BLOCK else len(A)
+    for start in range(0, N, block):
+        here, below = slice(start, start + block), slice(start + block, N)
+        corner, failed = lapack.dpotrf(A[here, here], lower=1, clean=0)
+        if failed:
+            return False
+        A[here, here] = corner
+        A[below, here] = blas.dtrsm(1.0, corner, A[below, here], side=1, lower=1, trans_a=1)
+        for first in range(start + block, N, block):
+            columns, rest = slice(first, first + block), slice(first + block, N)
+            left = A[columns, here].T
+            A[columns, columns] -= np.tril(A[columns, here] @ left)
+            A[rest, columns] -= A[rest, here] @ left
+    return True
 
 
 def compacted(view: np.ndarray) -> np.ndarray:
