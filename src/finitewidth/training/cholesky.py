@@ -9,7 +9,7 @@ WORST = 1e-12
 """Reciprocal condition number below which a Cholesky factor is not relied upon."""
 
 BLOCK = 2048
-"""Rows of a block. Twice as many are LAPACK's in one piece."""
+"""Columns of a block. Four times as many are LAPACK's in one piece."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _factor(A: np.ndarray) -> bool:
     OpenBLAS 0.3.31 ends the process (a segmentation fault in dpotrf) with two threads and 16,000 rows; of one block it
     does not. See OpenBLAS issues 352 and 2562.
     """
-    N, block = len(A), BLOCK if len(A) > 2 * BLOCK else len(A)
+    N, block = len(A), BLOCK if len(A) > 4 * BLOCK else len(A)
     for start in range(0, N, block):
         here, below = slice(start, start + block), slice(start + block, N)
         corner, failed = lapack.dpotrf(A[here, here], lower=1, clean=0)
@@ -67,11 +67,12 @@ def _factor(A: np.ndarray) -> bool:
             return False
         A[here, here] = corner
         A[below, here] = blas.dtrsm(1.0, corner, A[below, here], side=1, lower=1, trans_a=1)
+        rows = A.T  # products come in C order
         for first in range(start + block, N, block):
             columns, rest = slice(first, first + block), slice(first + block, N)
-            left = A[columns, here].T
-            A[columns, columns] -= np.tril(A[columns, here] @ left)
-            A[rest, columns] -= A[rest, here] @ left
+            left = rows[here, columns].T
+            rows[columns, columns] -= np.triu(left @ rows[here, columns])
+            rows[columns, rest] -= left @ rows[here, rest]
     return True
 
 
