@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import norm
 
 from finitewidth import Activation
 from finitewidth.errors import InputError
+from finitewidth.gaussian.line import average
 
 FOUND = {
     "relu": (jax.nn.relu, (0.0,)),
@@ -64,6 +67,32 @@ def test_smooth_functions_have_no_kinks(case):
     assert Activation(SMOOTH[case]).kinks == ()
 
 
+def test_more_than_what_is_declared_is_found():
+    assert Activation(lambda z: jnp.clip(z, -1.0, 1.0) + jnp.abs(z - 0.3), kinks=(-1.0, 1.0)).kinks == (-1.0, 0.3, 1.0)
+    assert Activation(jnp.tanh, kinks=(0.5,)).kinks == (0.5,)  # an average may be split anywhere
+    of_some = Activation(jnp.round, kinks=(-0.5, 0.5))  # the remedy for more kinks than can be listed
+    assert of_some.kinks == (-0.5, 0.5)
+
+
+def test_singular_places_away_from_0_are_kinks():
+    """⟨σ'²⟩ of |z − 0.7|^0.75 at K = 0.62: from quadrature in u = |z − 0.7|^½, where the integrand is smooth."""
+    activation = Activation(lambda z: jnp.abs(z - 0.7) ** 0.75)
+    assert (activation.kinks, activation.transitions) == ((0.7,), ())
+    mean, _, _ = average(lambda z: activation.evaluate(z, (1,))[0] ** 2, 0.62, kinks=activation.kinks)
+    K, c, p = 0.62, 0.7, 0.75
+
+    def smooth(u, side):  # σ'² dz = p² |z − c|^(2p − 2) dz = 2 p² du for p = ¾
+        return 2 * p**2 * norm.pdf(c + side * u**2, scale=K**0.5)
+
+    exact = sum(quad(smooth, 0.0, 4.0, args=(side,), epsabs=0, epsrel=1e-12)[0] for side in (-1, 1))
+    assert mean == pytest.approx(exact, rel=1e-8)
+
+
+def test_slopes_may_grow_without_bound_as_long_as_their_square_has_an_average():
+    assert Activation(lambda z: z * jnp.log(jnp.where(z == 0, 1.0, jnp.abs(z)))).kinks == (0.0,)
+    assert Activation(lambda z: jnp.abs(z) ** 0.6).kinks == (0.0,)
+
+
 @given(position=st.floats(-300, 300).filter(lambda c: abs(c) > 1e-3), size=st.floats(1e-4, 10))
 @settings(max_examples=4)  # each compiles
 def test_any_kink_is_found_to_the_last_digits(position, size):
@@ -80,6 +109,8 @@ def test_any_kink_is_found_to_the_last_digits(position, size):
         (lambda z: 1.0 / z, "is inf at z = 0"),
         (jnp.tan, r"diverges near z = -?[0-9.]+"),
         (lambda z: jnp.sinh(z) / jnp.cosh(z), "is nan at z = -?1000"),
+        (lambda z: jnp.sqrt(jnp.abs(z)), "grows so fast towards z = 0 that its mean square is infinite"),
+        (lambda z: z + jnp.cbrt(z - 2.0), "grows so fast towards z = 2 that its mean square is infinite"),
     ],
 )
 def test_functions_that_no_average_can_use_are_refused(function, message):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import finitewidth as fw
 from finitewidth import Activation
 from finitewidth.activations import named
 from finitewidth.activations.transitions import graded_breaks
@@ -42,6 +43,14 @@ def test_narrow_transitions_are_found(case):
     nearest, measured = min(found, key=lambda each: abs(each[0] - place))
     assert abs(nearest - place) < 2 * width
     assert 0.1 * width < measured < 5 * width
+
+
+def test_narrow_transitions_are_found_where_kinks_are_declared():
+    """⟨σ'²⟩ of tanh(z/w) is 4/(3w√(2πK)) for w ≪ √K; panels that walk past the step would give 0."""
+    activation = Activation(lambda z: jnp.tanh(1e6 * z), kinks=())
+    assert activation.transitions[0] == pytest.approx((0.0, 1e-6), abs=1e-6)
+    flowed = fw.flow(fw.MLP(activation, depth=2, width=10, n_in=1, C_W=1.0, C_b=0.0), np.array([[1.0]]))
+    assert flowed.chi_perp.values[0, 0] == pytest.approx(4e6 / (3 * np.sqrt(2 * np.pi)), rel=1e-9)
 
 
 @pytest.mark.parametrize("case", WIDE)

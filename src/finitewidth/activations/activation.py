@@ -33,9 +33,9 @@ class Activation:
     Arguments
         function: σ as a JAX function of an array, applied elementwise and differentiable by JAX away from its kinks.
         name: how it is called in tables and messages.
-        kinks: the points where σ or any derivative of it jumps. `None` (the default): they are searched for, and so are
-            transitions. A feature narrower than 2e-4 |z| that leaves no trace beside it is missed: declare such kinks.
-            Where kinks are declared, nothing is searched for: declare `transitions` too, if there are any.
+        kinks: the points where σ or any derivative of it jumps. They are searched for, also beyond those given here: a
+            feature narrower than 2e-4 |z| that leaves no trace beside it is missed, so declare such kinks. Nothing is
+            searched for where `transitions` are declared too, be it as ().
         parity: "odd", "even" or "none". `None`: found by evaluating σ(z) and σ(−z).
         pieces: for a piecewise polynomial, the coefficients (constant first) on each of the len(kinks) + 1 intervals,
             left to right.
@@ -44,12 +44,12 @@ class Activation:
         tails: words for the behaviour at −∞ and at +∞.
         summary: one line on what it is.
         transitions: (z, width) of the places where a smooth σ changes on a scale well below 1, such as the steps of
-            tanh(1e6 (z − ½)): quadrature takes shorter panels there. `None`: found, where kinks are searched for;
-            none, where those are declared.
+            tanh(1e6 (z − ½)): quadrature takes shorter panels there. `None` (the default): they are searched for.
 
     Raises
         InputError: when `function` is not callable, not elementwise, or does not return real numbers of its argument's
-            shape; when it is not finite on the whole line; when what is declared does not fit.
+            shape; when it is not finite on the whole line, or the mean square of its derivative is infinite; when what
+            is declared does not fit.
 
     >>> import finitewidth as fw, jax.numpy as jnp
     >>> fw.Activation(lambda z: z * jnp.tanh(z)).parity
@@ -76,9 +76,14 @@ class Activation:
         declared = cast(tuple[float, ...] | None, self.kinks)
         object.__setattr__(self, "kinks_were_declared", declared is not None)
         narrow = cast(tuple[tuple[float, float], ...] | None, self.transitions)
-        found = find_kinks(self) if declared is None else Found(_sorted_kinks(declared), ())
+        found = Found(
+            _sorted_kinks(() if declared is None else declared), _checked_transitions(() if narrow is None else narrow)
+        )
+        if declared is None or narrow is None:
+            searched = find_kinks(self, found.kinks)
+            found = Found(searched.kinks, searched.transitions if narrow is None else found.transitions)
         object.__setattr__(self, "kinks", found.kinks)
-        object.__setattr__(self, "transitions", found.transitions if narrow is None else _checked_transitions(narrow))
+        object.__setattr__(self, "transitions", found.transitions)
         if cast(Parity | None, self.parity) is None:
             object.__setattr__(self, "parity", find_parity(self))
         else:

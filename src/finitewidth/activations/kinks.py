@@ -29,6 +29,7 @@ _MOST_KINKS = 64
 _NEAREST, _FARTHEST = 1e-6, 1e4
 _ZERO = 1e-100  # ±_ZERO are the two sides of 0
 _LOCAL_TOLERANCE, _FLOOR, _NOISE = 1e-9, 1e-10, 1e4 * np.finfo(float).eps
+_SINGULAR = 1e-10  # so narrow, relative to |z|, a transition seems where a derivative is infinite
 _ROUNDING = 64 * np.finfo(float).eps
 
 _FAR = np.geomspace(_NEAREST, _FARTHEST, _BATCH // 2 - 1)
@@ -39,6 +40,10 @@ _TELLING = np.array(
 )
 
 
+class _TooMany(InputError):
+    """More kinks than can be listed."""
+
+
 class Found(NamedTuple):
     """Kinks, and transitions with their widths, each in ascending order."""
 
@@ -46,19 +51,38 @@ class Found(NamedTuple):
     transitions: tuple[tuple[float, float], ...]
 
 
-def find_kinks(activation: "Activation") -> Found:
+def find_kinks(activation: "Activation", declared: tuple[float, ...] = ()) -> Found:
     """The points where σ, σ', σ'' or σ''' jumps, and where it changes fast without a jump.
 
     Arguments
         activation: its `function` is evaluated with four derivatives, on |z| ≤ 1e4.
+        declared: kinks that are known, which are kept. With them σ may jump at more places than can be listed.
 
     Raises
-        InputError: if σ is NaN somewhere, has a pole or cannot be differentiated, and if there are more than 64 kinks.
+        InputError: if σ is NaN somewhere, has a pole or cannot be differentiated, if the average of σ'² is infinite for
+            what σ does at a kink, and if there are more than 64 kinks, none of them declared.
     """
     values = _evaluate(activation, _GRID)
     _check_values(activation, values)
     scan = _Scan(activation, np.abs(_GRID), values)
-    kinks = scan.kinks(_Cells.of(_GRID, values))
+    try:
+        kinks = _all_kinks(scan, _Cells.of(_GRID, values), list(declared))
+    except _TooMany:
+        if not declared:
+            raise
+        return Found(declared, ())
+    narrow = transitions(activation, scan.resolved, kinks)
+    singular = _singular(activation, narrow)
+    kinks = _distinct(kinks + [c for c, _ in singular])
+    narrow = tuple(transition for transition in narrow if transition not in [of for _, of in singular])
+    _check_slopes(activation, kinks)
+    return Found(tuple(sorted(kinks)), narrow)
+
+
+def _all_kinks(scan: "_Scan", cells: "_Cells", known: list[float]) -> list[float]:
+    """Those in the cells of a grid, and where the search goes on from there."""
+    activation = scan.activation
+    kinks = _distinct(known + scan.kinks(cells))
     runs, nan = striking_runs(activation)
     if nan is not None:
         raise _not_finite(activation, np.nan, nan)
@@ -71,8 +95,7 @@ def find_kinks(activation: "Activation") -> Found:
         found = [c for c in scan.kinks(_beside(activation, found)) if not _contains(kinks, c)]
         kinks = _distinct(kinks + found)
         _check_count(activation, kinks)
-    kinks = _distinct(kinks + scan.kinks(_Cells.between(activation, *cells_beside(kinks))))
-    return Found(tuple(sorted(kinks)), transitions(activation, scan.resolved, kinks))
+    return _distinct(kinks + scan.kinks(_Cells.between(activation, *cells_beside(kinks))))
 
 
 def find_parity(activation: "Activation") -> Literal["odd", "even", "none"]:
@@ -285,6 +308,34 @@ def _check_values(activation: "Activation", values: np.ndarray) -> None:
         )
 
 
+def _singular(
+    activation: "Activation", narrow: tuple[tuple[float, float], ...]
+) -> list[tuple[float, tuple[float, float]]]:
+    """Where a derivative is infinite, as of |z − c|^1.5, and the transition that was found there: the search takes the
+    values next to such a place for rounding noise, and what is left of it is as narrow as a transition can be."""
+    found = [(_simplest(z - w, z + w), (z, w)) for z, w in narrow if w < _SINGULAR * abs(z)]
+    if not found:
+        return []
+    is_finite = np.isfinite(_evaluate(activation, np.array([c for c, _ in found]))).all(0)
+    return [each for each, finite in zip(found, is_finite, strict=True) if not finite]
+
+
+def _check_slopes(activation: "Activation", kinks: list[float]) -> None:
+    """σ' may grow without bound towards a kink, like |z − c|⁻ᵖ; for p ≥ ½ the average of σ'² is infinite."""
+    for c in kinks:
+        h = np.geomspace(16 * np.spacing(abs(c)), 1e-6 * abs(c), 5) if c else np.geomspace(1e-12, 1e-6, 5)
+        z = np.concatenate([c - h, c + h])
+        slopes = np.abs(_evaluate(activation, z)[1]).reshape(2, -1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            power = np.diff(np.log(slopes), axis=1) / np.diff(np.log(np.abs(z - c).reshape(2, -1)), axis=1)
+        if np.any(np.all(power < -0.49, axis=1)):
+            raise InputError(
+                f"the derivative of activation {activation.name!r} grows so fast towards z = {c:g} that its mean "
+                "square is infinite, and with it gradients and the neural tangent kernel; smooth the function there, "
+                "as in (z² + ε²)^(1/4) for √|z|; averages of the function alone: fw.expectation"
+            )
+
+
 def _not_finite(activation: "Activation", sigma: float, z: float) -> InputError:
     return InputError(
         f"`function` of activation {activation.name!r} is {sigma:g} at z = {z:.6g}; "
@@ -295,7 +346,7 @@ def _not_finite(activation: "Activation", sigma: float, z: float) -> InputError:
 def _check_count(activation: "Activation", kinks: list[float]) -> None:
     if len(kinks) > _MOST_KINKS:
         shown = ", ".join(f"{k:g}" for k in sorted(kinks, key=abs)[:4])
-        raise InputError(
+        raise _TooMany(
             f"activation {activation.name!r} seems to jump at more than {_MOST_KINKS} points ({shown}, …); "
             "declare those that matter: Activation(function, kinks=(…))"
         )

@@ -43,17 +43,16 @@ class Resolved(NamedTuple):
 
 def striking_runs(activation: "Activation") -> tuple[np.ndarray, float | None]:
     """Runs of neighbouring points around which σ changes in a striking way, shape (runs, points); where σ is NaN."""
-    size, change, is_nan = np.zeros(_BLOCKS), np.zeros(_BLOCKS), np.zeros(_BLOCKS, dtype=bool)
-    z, blocks = _grid(), _AT_A_TIME // _BLOCK
-    for first in range(0, _BLOCKS, blocks):
-        some = slice(first, first + blocks)
-        values = activation.evaluate(z[first * _BLOCK : (first + blocks) * _BLOCK])[0].reshape(blocks, _BLOCK)
-        size[some], is_nan[some] = np.abs(values).max(1), np.isnan(values).any(1)
-        with np.errstate(invalid="ignore", over="ignore"):
-            change[some] = np.abs(np.diff(_with_neighbours(values), 4, axis=1)).max(1)
+    z = _grid()
+    values = np.concatenate([activation.evaluate(part)[0] for part in z.reshape(-1, _AT_A_TIME)])
+    is_nan = np.isnan(values)
     if is_nan.any():
-        inside = z.reshape(_BLOCKS, _BLOCK)[np.argmax(is_nan)]
-        return np.zeros((0, 2)), float(inside[np.isnan(activation.evaluate(inside)[0])][0])
+        return np.zeros((0, 2)), float(z[np.argmax(is_nan)])
+    with np.errstate(invalid="ignore", over="ignore"):
+        # each block's differences, those that reach into the next one too
+        fourth = np.abs(np.diff(values, 4, append=np.full(4, np.nan)))
+    fourth[-4:] = 0.0
+    size, change = (x.reshape(_BLOCKS, _BLOCK).max(1) for x in (np.abs(values), fourth))
     size, change = (np.where(np.isfinite(x), x, 0.0) for x in (size, change))
     usual = minimum_filter1d(change, 2 * _AROUND + 1, mode="nearest")
     prominence = change / np.maximum(np.maximum(_TOLERANCE * _size_around(size), _STANDS_OUT * usual), 1e-300)
@@ -133,12 +132,6 @@ def graded_breaks(place: float, width: float) -> list[float]:
 def _grid() -> np.ndarray:
     reach = np.arcsinh(_FARTHEST / _NEAREST)
     return np.asarray(_NEAREST * np.sinh(np.linspace(-reach, reach, _BLOCK * _BLOCKS)))
-
-
-def _with_neighbours(values: np.ndarray) -> np.ndarray:
-    """Each row with the first values of the next one."""
-    following = np.concatenate([values[1:, :_MARGIN], values[-1:, -_MARGIN:]])
-    return np.concatenate([values, following], axis=1)
 
 
 def _size_around(size: np.ndarray) -> np.ndarray:

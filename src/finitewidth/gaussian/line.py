@@ -48,11 +48,24 @@ def average(f: Integrand, K: np.ndarray | float, *, kinks: tuple[float, ...] = (
     K = np.asarray(K, dtype=np.float64)
     std = np.sqrt(K.ravel())
     away = [k for k in kinks if k != 0.0]
+    if away:
+        f = _not_at(f, away)
     groups = [std[i : i + 1] for i in range(std.size)] if away else [std]
     parts = [_average(f, group, away, rtol) for group in groups]
     value, error = (np.concatenate(p, axis=-1) for p in zip(*parts, strict=True))
     shape = (*value.shape[:-1], *K.shape)
     return Estimate(value.reshape(shape), error.reshape(shape), "line")
+
+
+def _not_at(f: Integrand, kinks: list[float]) -> Integrand:
+    """f as it is next to a kink, where it may be infinite and panels become as short as z can tell."""
+
+    def moved(z: np.ndarray) -> np.ndarray:
+        for kink in kinks:
+            z = np.where(z == kink, np.nextafter(kink, 0.0), z)
+        return f(z)
+
+    return moved
 
 
 def _average(f: Integrand, std: np.ndarray, kinks: list[float], rtol: float) -> tuple[np.ndarray, np.ndarray]:
