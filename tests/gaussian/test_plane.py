@@ -113,6 +113,15 @@ def test_error_shrinks_with_the_aim() -> None:
     assert errors[1] < 1e-11 < errors[0]
 
 
+def test_error_of_a_fast_oscillation_is_not_that_of_panels_too_long_for_it() -> None:
+    """sin 50z at K = 1: F = e^{−2500} sinh(2500ρ) and S = 2500 e^{−2500} cosh(2500ρ)."""
+    activation = fw.Activation(lambda z: jnp.sin(50.0 * z))
+    one = np.array([1.0])
+    value, error = direct_pairs(activation, one, one, 4e-4 * one, one)
+    assert abs(value.F[0] - 0.5 * np.exp(-1.0)) <= error.F[0] < 1e-12
+    assert abs(value.S[0] - 1250 * np.exp(-1.0)) <= error.S[0] < 1250 * 1e-12
+
+
 def test_hard_shrink_of_a_tiny_kernel_is_all_tail() -> None:
     """K = 1/400: the kink lies ten standard deviations out, where ⟨σ²⟩ = 2∫z² from there."""
     K, kink = 1 / 400, mpf(10)
