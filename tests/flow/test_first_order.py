@@ -2,6 +2,7 @@
 
 import warnings
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,9 +11,10 @@ from finitewidth.errors import TrustWarning
 from finitewidth.flow.vertex import FLUCTUATIONS, TENSORS
 
 X = np.array([[0.4, -1.1], [0.9, 0.3]])
+SINGULAR = fw.Activation(lambda z: jnp.abs(z) ** 0.75, name="singular")
 
 
-def net(activation: str = "gelu", **options) -> fw.MLP:
+def net(activation: str | fw.Activation = "gelu", **options) -> fw.MLP:
     return fw.MLP(activation, **{"depth": 3, "width": 500, "C_W": 1.5, **options})
 
 
@@ -70,6 +72,7 @@ def test_activations_that_jump_have_V_and_G1() -> None:
         ("gelu", 1, ["VA"], r"`tensors` must be made of the names .*but got \['VA'\]"),
         ("gelu", 1, "G", "`tensors` must be made of the names"),
         ("gelu", 1, [3], "`tensors` must be made of the names"),
+        (SINGULAR, 1, "FB", r"`tensors` B are not given for singular, .* \|z − c\|\^\(−0\.25\).*tensors=\"V,D,F,G1\""),
         ("sign", 1, "VAB", '`tensors` A, B do not exist for sign, which jumps.*ask for tensors="V,G1"'),
         (
             "gelu",
@@ -79,7 +82,7 @@ def test_activations_that_jump_have_V_and_G1() -> None:
         ),
     ],
 )
-def test_refusals(activation: str, inputs: int, tensors, message: str) -> None:
+def test_refusals(activation, inputs: int, tensors, message: str) -> None:
     x = np.random.default_rng(0).normal(size=(inputs, 2))
     with pytest.raises(fw.InputError, match=message):
         fw.flow(net(activation), x, order=1, tensors=tensors)

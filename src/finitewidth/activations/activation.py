@@ -129,6 +129,13 @@ class Activation:
         return any(is_abrupt(*transition) for transition in self.transitions)
 
     @cached_property
+    def slope_power(self) -> float:
+        """p of |σ'| ~ |z − c|⁻ᵖ at the kink c towards which σ' grows fastest; 0 if towards none."""
+        from finitewidth.activations.kinks import steepest
+
+        return steepest(self, self.kinks)[0]
+
+    @cached_property
     def breaks(self) -> tuple[float, ...]:
         """Where panels of quadrature over z should end: the kinks, and the graded surroundings of the transitions."""
         graded = (z for transition in self.transitions for z in graded_breaks(*transition))

@@ -23,6 +23,8 @@ MOST_INPUTS = 16
 _MOST_MEMORY = 4.0  # GiB
 _BEYOND = 0.5
 _WITH_JUMPS = ("V", "G1")
+_WITH_STEEP_SLOPES = ("V", "D", "F", "G1")
+_TOO_STEEP = 0.245  # p of |σ'| ~ |z − c|⁻ᵖ, of which ¼ is not to be told from a little less: ⟨σ'⁴⟩ is infinite
 _SECOND_DERIVATIVES = ("P", "Q", "R", "S", "T", "U")
 _MEANINGS = {
     "V": "four-point vertex",
@@ -45,22 +47,27 @@ def asked_tensors(tensors: str | Sequence[str] | None, activation: Activation) -
     """The names in `"ABDF"`, `"V,G1"`, `["V", "H1"]`; all that exist for None.
 
     Raises
-        InputError: for names that are none, and for tensors that do not exist for an activation that jumps.
+        InputError: for names that are none, and for tensors that do not exist for an activation that jumps, or whose
+            slope grows like |z − c|^(−¼) or faster towards a kink.
     """
     jumps = is_discontinuous(activation)
+    existing = _WITH_JUMPS if jumps else _WITH_STEEP_SLOPES if activation.slope_power > _TOO_STEEP else TENSORS
     if tensors is None:
-        return _WITH_JUMPS if jumps else TENSORS
+        return existing
     text = tensors if isinstance(tensors, str) else ",".join(map(str, tensors))
     names = re.findall(r"G1|H1|[VABDFPQRSTU]", text)
     rest = re.sub(r"G1|H1|[VABDFPQRSTU]|[\s,]", "", text)
     if rest or not (isinstance(tensors, str) or all(t in TENSORS for t in tensors)):
         raise InputError(f'`tensors` must be made of the names {" ".join(TENSORS)}, as in "ABDF", but got {tensors!r}')
-    missing = [name for name in names if jumps and name not in _WITH_JUMPS]
+    missing = [name for name in names if name not in existing]
     if missing:
-        raise InputError(
-            f"`tensors` {', '.join(missing)} do not exist for {activation.name}, which jumps: its σ′ is a delta "
-            'function, and they hold its square; ask for tensors="V,G1"'
+        why = (
+            f"do not exist for {activation.name}, which jumps: its σ′ is a delta function, and they hold its square"
+            if jumps
+            else f"are not given for {activation.name}, whose slope grows like |z − c|^(−{activation.slope_power:.2g}) "
+            "at a kink: ⟨σ′⁴⟩ is infinite"
         )
+        raise InputError(f'`tensors` {", ".join(missing)} {why}; ask for tensors="{",".join(existing)}"')
     return tuple(name for name in TENSORS if name in names)
 
 

@@ -64,7 +64,8 @@ def flow(
         `nbytes` counts what is stored, `.data` is it. Indexing, `.values` and arithmetic write out plain arrays of what
         is asked for, each time anew, and files hold every entry. Entries of such variables cannot be assigned.
 
-        Where σ itself jumps, chi_perp does not exist: it is NaN, its error infinite, and `notes` says so.
+        Where σ itself jumps, chi_perp does not exist: it is NaN, its error infinite, and `notes` says so. Tensors that
+        do not exist, for a σ that jumps or for slopes with ⟨σ'⁴⟩ = ∞, are left out.
 
     Raises
         InputError: for inputs that cannot be used, sizes that do not match, order 1 of a residual network, a kernel

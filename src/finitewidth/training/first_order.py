@@ -27,7 +27,10 @@ from finitewidth.training.slots import IN_TRAINING_ORDER, in_training_order
 from finitewidth.training.time_kernels import TimeKernels
 
 Terms = dict[str, np.ndarray]
-WITHOUT_NTK = "`net`: σ jumps, so that its NTK fluctuates without bound; give order=0, or fw.Bayes()"
+WITHOUT_NTK = (
+    "`net`: σ jumps, or its slope grows so fast at a kink that its NTK fluctuates without bound; give order=0, or "
+    "fw.Bayes()"
+)
 _REPLICAS = 4
 
 
