@@ -139,3 +139,15 @@ def test_a_frozen_output_layer_cannot_be_scaled():
     model[2].weight.requires_grad_(False)
     with pytest.raises(fw.InputError, match=r"`output_std` cannot be had: the output layer's '2.weight' is left alone"):
         fw.torch.critical_init_(model, torch.rand(3, 4), output_std=0.1)
+
+
+@pytest.mark.parametrize("distribution", ["normal", "orthogonal"])
+def test_memory_format_changes_no_number(distribution):
+    drawn = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3)).to(memory_format=memory_format)
+        options = {"distribution": distribution, "generator": torch.Generator().manual_seed(1), "verbose": False}
+        fw.torch.critical_init_(model, torch.rand(2, 3, 8, 8), **options)
+        assert model[0].weight.is_contiguous(memory_format=memory_format)
+        drawn.append(model[2].weight)
+    assert torch.equal(*drawn)

@@ -38,9 +38,12 @@ def draw_weight_(
 ) -> None:
     """Fill `weight` (neurons first) with numbers of variance C_W/fan_in, in place."""
     fan_in = weight[0].numel()
+    # in the usual order whatever the memory format: the same numbers, and orthogonal_ takes no other
+    drawn = torch.empty_like(weight, memory_format=torch.contiguous_format)
     if distribution == "normal" or C_W == 0:
-        weight.normal_(0.0, sqrt(C_W / fan_in), generator=generator)
-        return
-    for group in weight.chunk(groups):
-        gain = sqrt(C_W * max(group.shape[0], fan_in) / fan_in)
-        torch.nn.init.orthogonal_(group, gain, generator=generator)
+        drawn.normal_(0.0, sqrt(C_W / fan_in), generator=generator)
+    else:
+        for group in drawn.chunk(groups):
+            gain = sqrt(C_W * max(group.shape[0], fan_in) / fan_in)
+            torch.nn.init.orthogonal_(group, gain, generator=generator)
+    weight.copy_(drawn)
