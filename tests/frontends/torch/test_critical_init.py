@@ -11,7 +11,7 @@ nn, F = torch.nn, torch.nn.functional
 
 import finitewidth as fw  # noqa: E402
 from finitewidth.frontends.torch.plan import critical_plan  # noqa: E402
-from tests.frontends.torch.test_model import Block, HiddenActivation  # noqa: E402
+from tests.frontends.torch.test_model import Block, HiddenActivation, Transposed  # noqa: E402
 
 
 def chain(activation, widths):
@@ -161,3 +161,56 @@ def test_refusal_leaves_the_model_untouched(model, x, message):
         fw.torch.critical_init_(model, x)
     assert "\n" not in str(refused.value)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class Residual(nn.Module):
+    """x ← after(x + gain × outer(relu(inner(x)))), as in ResNets (relu), ConvNeXt and ReZero (a small gain)."""
+
+    def __init__(self, width, after=nn.Identity, gain=1.0):
+        super().__init__()
+        self.inner, self.outer, self.after = nn.Linear(width, width), nn.Linear(width, width), after()
+        self.gain = nn.Parameter(torch.full((width,), gain))
+
+    def forward(self, x):
+        return self.after(x + self.gain * self.outer(torch.relu(self.inner(x))))
+
+
+@pytest.mark.parametrize("after", [nn.ReLU, nn.GELU])
+def test_streams_that_pass_through_activations_have_the_size_that_is_printed(after):
+    """They are not Gaussian, and have a mean: σ(x + f(x))."""
+    model = nn.Sequential(nn.Linear(20, 150), *(Residual(150, after) for _ in range(4)), nn.Linear(150, 10)).double()
+    mean, error, plan = measured(model, inputs(10, 20), ["0", "2.inner", "4.inner", "5"], draws=20)
+    expected = {p.layer.path: p.K for p in plan.drawn}
+    expected = np.array([expected[name] for name in ("0", "2.inner", "4.inner", "5")])
+    assert np.all(np.abs(mean / expected - 1) < 4.5 * error / expected + 8 / 150)
+
+
+@pytest.mark.parametrize("gain", [1e-6, 0.0])
+def test_a_learned_gain_that_starts_small_is_not_made_up_for(gain):
+    model = nn.Sequential(nn.Linear(20, 30), *(Residual(30, gain=gain) for _ in range(3)), nn.Linear(30, 2))
+    plan = critical_plan(model, torch.rand(5, 20))
+    assert [p.C_W for p in plan.drawn if p.layer.path.endswith("outer")] == pytest.approx([2.0] * 3)
+    assert all(pytest.approx(1.0) == p.K for p in plan.drawn if p.layer.path.endswith("inner"))
+
+
+def test_why_is_said_of_tied_attention_and_transposed_weights():
+    attention = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    assert (
+        critical_plan(attention, torch.randn(2, 3, 8))
+        .left["self_attn.out_proj.weight"]
+        .startswith("used by 'multi_head_attention_forward'")
+    )
+    embedding, head = nn.Embedding(5, 8), nn.Linear(8, 5, bias=False)
+    head.weight = embedding.weight
+    left = critical_plan(nn.Sequential(embedding, nn.Linear(8, 8), nn.ReLU(), head), torch.tensor([[1, 2]])).left
+    assert left["0.weight"] == left["3.weight"] == "shared with an Embedding ('0.weight'), which is no layer"
+    remarks = critical_plan(Transposed(), torch.randn(4, 6)).remarks
+    assert "'encoder.weight' is used by 't' as well, for which nothing is computed" in remarks
+
+
+def test_named_arguments_may_be_any_mapping():
+    from types import MappingProxyType
+
+    x = torch.rand(3, 4)
+    batch = MappingProxyType({"input": x})  # such as a BatchEncoding of a tokenizer
+    assert critical_plan(nn.Linear(4, 2), batch).drawn[0].C_W == critical_plan(nn.Linear(4, 2), x).drawn[0].C_W

@@ -10,7 +10,7 @@ nn, F = torch.nn, torch.nn.functional
 
 from finitewidth import InputError  # noqa: E402
 from finitewidth.frontends.torch.model import activation_before, read_model  # noqa: E402
-from finitewidth.frontends.torch.signals import Normalised, Sum, Unknown, stripped, upstream  # noqa: E402
+from finitewidth.frontends.torch.signals import Affine, Normalised, Sum, Unknown, stripped, upstream  # noqa: E402
 
 
 class Functional(nn.Module):
@@ -157,3 +157,131 @@ def test_activation_argument_is_checked():
         read_model(model, activation={"act": "relu"})
     with pytest.raises(InputError, match="must be an Activation or the name of one"):
         read_model(model, activation={"1": 3})
+
+
+class Positions(nn.Module):
+    """What a vision transformer does before its blocks: a learned number for every token and channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.out = nn.Linear(6, 6), nn.Linear(6, 2)
+        self.position = nn.Parameter(torch.linspace(-0.5, 1.0, 6))
+
+    def forward(self, x):
+        return self.out(torch.relu(self.embed(x) + self.position))
+
+
+def test_fixed_numbers_added_are_no_activation():
+    reading = read_model(Positions(), torch.randn(3, 6))
+    assert texts(reading) == [None, "relu"] and not reading.unknown_activations()
+    _, before = activation_before(reading.calls[1].source)
+    assert isinstance(before, Affine)
+    assert before.shift == pytest.approx(float(torch.linspace(-0.5, 1.0, 6).square().mean()))
+
+
+class Comparing(nn.Module):
+    """Control flow on the input, a scaled activation, buffers that a forward pass replaces or first sets."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.out = nn.Linear(4, 4), nn.Linear(4, 1)
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("average", None)
+
+    def forward(self, x):
+        self.count = self.count + 1
+        self.average = x.mean(0)
+        x = self.layer(x) if x.norm() < 1e9 else x
+        return self.out(0.5 * torch.relu(x))
+
+
+def test_comparisons_of_data_and_buffers_that_are_replaced():
+    model = Comparing()
+    count = model.count
+    assert texts(read_model(model, torch.randn(3, 4)))[1] == "(relu(z) * 0.5)"
+    assert model.count is count and float(count) == 0 and model.average is None
+
+
+@torch.compile(backend="eager")
+def compiled_silu(z):
+    return z * torch.sigmoid(z)
+
+
+class Compiled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.last(compiled_silu(self.first(x)))
+
+
+def test_compiled_models_are_read_as_they_were_written():
+    inside = Compiled()
+    in_place = nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 1))
+    in_place.compile(backend="eager")
+    assert texts(read_model(inside)) == [None, "(z * sigmoid(z))"]
+    assert texts(read_model(in_place)) == texts(read_model(torch.compile(in_place, backend="eager"))) == [None, "gelu"]
+
+
+class Transposed(nn.Module):
+    """An autoencoder that decodes with the encoder's weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(6, 3)
+
+    def forward(self, x):
+        return F.linear(torch.tanh(self.encoder(x)), self.encoder.weight.t())
+
+
+class Standardised(nn.Conv1d):
+    """Weights of which mean and size are taken away before use."""
+
+    def forward(self, x):
+        return F.conv1d(x, (self.weight - self.weight.mean()) / self.weight.std(), self.bias)
+
+
+def test_weights_computed_from_parameters_are_no_data():
+    model = Transposed()
+    reading = read_model(model, torch.randn(4, 6))
+    assert isinstance(reading.outputs[0], Unknown) and reading.uses[id(model.encoder.weight)] == ("t",)
+    reading = read_model(nn.Sequential(Standardised(2, 3, 3), nn.Flatten(), nn.Linear(12, 2)), torch.randn(4, 2, 6))
+    assert isinstance(stripped(reading.calls[0].source), Unknown)
+
+
+def test_a_script_module_inside_is_refused_and_no_hook_stays():
+    model = nn.Sequential(nn.Linear(4, 4), torch.jit.script(nn.ReLU()), nn.Linear(4, 1))
+    with pytest.raises(InputError, match="'1' is a compiled"):
+        read_model(model)
+    assert not any(model[i]._forward_hooks or model[i]._forward_pre_hooks for i in (0, 2))
+
+
+def pruned():
+    from torch.nn.utils import prune
+
+    return prune.random_unstructured(nn.Linear(4, 4), "weight", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("model", "example", "message"),
+    [
+        (torch.nn.utils.spectral_norm(nn.Linear(4, 4)), None, "are parametrized"),
+        (pruned(), None, "are parametrized"),
+        (nn.Linear(4, 4, dtype=torch.cfloat), None, "'weight' is complex"),
+        (nn.Linear(4, 4), torch.zeros(2, 4, device="meta"), "`example_input` is on the meta device"),
+    ],
+)
+def test_more_of_what_cannot_be_read(model, example, message):
+    with pytest.raises(InputError, match=message) as refused:
+        read_model(model, example)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_fault_of_the_reader_is_not_blamed_on_the_input(monkeypatch):
+    def failing(*_, **__):
+        raise ZeroDivisionError("of ours")
+
+    monkeypatch.setattr("finitewidth.frontends.torch.model._sizes", failing)
+    with pytest.raises(InputError, match=r"`model` runs, but not while its operations are watched .*of ours"):
+        read_model(nn.Linear(4, 4), torch.randn(2, 4))

@@ -2,7 +2,16 @@
 
 from finitewidth.errors import InputError
 from finitewidth.frontends.torch.model import Reading, activation_before
-from finitewidth.frontends.torch.signals import Data, Elementwise, Normalised, Preactivation, Sum, Unknown, upstream
+from finitewidth.frontends.torch.signals import (
+    Affine,
+    Data,
+    Elementwise,
+    Normalised,
+    Preactivation,
+    Sum,
+    Unknown,
+    upstream,
+)
 
 
 def check_chain(reading: Reading, remedy: str) -> None:
@@ -18,6 +27,11 @@ def check_chain(reading: Reading, remedy: str) -> None:
             if isinstance(signal, Unknown):
                 raise InputError(
                     f"`model` has {signal.operation!r} (in {signal.path!r}), which cannot be read; {remedy}"
+                )
+            if isinstance(signal, Affine):
+                raise InputError(
+                    f"`model` has {signal.operation!r} of fixed numbers (in {signal.path!r}), which no layer has; "
+                    f"{remedy}"
                 )
     for layer in reading.layers:
         if len(layer.calls) > 1 or len(layer.weight_names) > 1:

@@ -96,7 +96,7 @@ def function_of(activation: Any) -> Elementwise:
         raise InputError(f"{shown} fails on a tensor ({reason}); give a function of one tensor") from error
     signal = recorder.get(output)
     if signal is base:
-        return Elementwise(base, lambda z: z, "linear", "", named("linear"), linear=1.0)
+        return Elementwise(base, lambda z: z, "linear", "", named("linear"), multiple=(1.0, base))
     if not isinstance(signal, Elementwise) or output.shape != z.shape:
         raise InputError(
             f"{shown} cannot be read as one function of each number; "

@@ -6,7 +6,7 @@ changes by that, its buffers and the state of random numbers included.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from finitewidth.activations import Activation, named
 from finitewidth.errors import InputError
 from finitewidth.frontends.torch.recording import Recorder, data, tensors
 from finitewidth.frontends.torch.signals import (
+    Affine,
     Data,
     Elementwise,
     Normalised,
@@ -30,6 +31,7 @@ from finitewidth.frontends.torch.signals import (
 
 Given = Activation | str | Mapping[str, Activation | str] | None
 
+LAYERS = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 _BATCH_NORMS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d, torch.nn.SyncBatchNorm)
 
 
@@ -87,12 +89,16 @@ class Call:
 
 @dataclass(eq=False)
 class Reading:
-    """What a model is made of. `layers` in the order of their first call; `outputs`: the signals that it returns."""
+    """What a model is made of. `layers` in the order of their first call; `outputs`: the signals that it returns.
+
+    uses: by id of a parameter, the operations that take it and are no layer.
+    """
 
     model: torch.nn.Module
     layers: list[Layer]
     calls: list[Call]
     outputs: list[Signal]
+    uses: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     def unknown_activations(self) -> list[Unknown]:
         """Operations between layers that may be activations, but are not known to be one."""
@@ -146,7 +152,7 @@ def _next(signal: Signal) -> Iterator[tuple[Call, Elementwise | None]]:
             yield at.call, after
         elif isinstance(at, Elementwise):
             waiting.append((at.base, after if at.linear is not None else at))
-        elif isinstance(at, (Sum, Normalised)):
+        elif isinstance(at, (Sum, Normalised, Affine)):
             waiting += [(parent, after) for parent in at.parents]
 
 
@@ -187,7 +193,7 @@ def _read(model: torch.nn.Module, example_input: Any, given: dict[str, Activatio
         return Preactivation(call)
 
     recorder = Recorder(on_layer)
-    with _unchanged(model), recorder.follow(model, given):
+    with _unchanged(model), _uncompiled(model), recorder.follow(model, given):
         for tensor in tensors((args, kwargs)):
             recorder.set(tensor, data(tensor))
         try:
@@ -196,35 +202,49 @@ def _read(model: torch.nn.Module, example_input: Any, given: dict[str, Activatio
         except InputError:
             raise
         except Exception as error:
-            raise InputError(_does_not_fit(example_input, args, kwargs, error)) from error
+            runs = _runs(model, args, kwargs)
+            raise InputError(_does_not_fit(example_input, args, kwargs, error, runs=runs)) from error
     outputs = [recorder.get(t) for t in tensors((output,))]
     ran = [call.layer for call in calls if call.layer.calls[0] is call]
-    return Reading(model, ran, calls, [s for s in outputs if s is not None])
+    uses = {parameter: tuple(operations) for parameter, operations in recorder.uses.items()}
+    return Reading(model, ran, calls, [s for s in outputs if s is not None], uses)
 
 
 def check_model(model: Any) -> None:
-    """Refuse what has no weights to speak of: no module, no layers, other numbers than float32 and float64, no data."""
-    if isinstance(model, torch.jit.ScriptModule) or hasattr(model, "_orig_mod"):
-        raise InputError(f"`model` is a compiled {type(model).__name__}; give the module that it was made from")
+    """Refuse what cannot be read or drawn: no module, parameters of other numbers than float32 and float64, or of no
+    numbers at all, weights that are computed from parameters, running statistics of other weights."""
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"`model` must be a torch.nn.Module, but got {type(model).__name__}")
+    for path, module in model.named_modules():
+        _check_module(path, module)
     for name, parameter in model.named_parameters():
         if isinstance(parameter, torch.nn.parameter.UninitializedParameter):
             raise InputError(f"`model`: parameter {name!r} has no shape yet; run the model once on an input first")
         if parameter.is_meta:
             raise InputError(f"`model`: parameter {name!r} is on the meta device; first model.to_empty(device='cpu')")
+        if parameter.is_complex():
+            raise InputError(f"`model`: parameter {name!r} is complex, but the theory is of real networks; see inspect")
         if parameter.is_floating_point() and parameter.dtype not in (torch.float32, torch.float64):
             remedy = "initialise in float32 and convert afterwards"
             raise InputError(f"`model`: parameter {name!r} is {str(parameter.dtype)[6:]}; {remedy}")
-    for path, module in model.named_modules():
-        if torch.nn.utils.parametrize.is_parametrized(module):
-            remedy = "remove the parametrization first, and put it back afterwards"
-            raise InputError(f"`model`: the parameters of {path!r} are parametrized (weight_norm or like it); {remedy}")
-        if isinstance(module, _BATCH_NORMS) and not module.training and module.track_running_stats:
-            raise InputError(
-                f"`model`: {path!r} is a {type(module).__name__} in eval mode, whose running statistics are not those "
-                "of new weights; call model.train() first"
-            )
+
+
+def _check_module(path: str, module: torch.nn.Module) -> None:
+    where = f"`model`: {path!r}" if path else "`model`"
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InputError(f"{where} is a compiled {type(module).__name__}; give the module that it was made from")
+    if torch.nn.utils.parametrize.is_parametrized(module) or (
+        isinstance(module, LAYERS) and not isinstance(module.weight, torch.nn.Parameter)
+    ):
+        raise InputError(
+            f"`model`: the parameters of {path!r} are parametrized (weight_norm, spectral_norm, pruning or like them): "
+            "its weight is computed from them; remove that first, and put it back afterwards"
+        )
+    if isinstance(module, _BATCH_NORMS) and not module.training and module.track_running_stats:
+        raise InputError(
+            f"{where} is a {type(module).__name__} in eval mode, whose running statistics are not those of new "
+            "weights; call model.train() first"
+        )
 
 
 def _layers(model: torch.nn.Module) -> dict[int, Layer]:
@@ -249,10 +269,12 @@ def _arguments(model: torch.nn.Module, example_input: Any) -> tuple[tuple[Any, .
     if example_input is None:
         return (_stand_in(model),), {}
     for tensor in tensors((example_input,)):
+        if tensor.is_meta:
+            raise InputError("`example_input` is on the meta device, without numbers; give it on that of the model")
         if tensor.numel() == 0 or (tensor.is_floating_point() and not bool(tensor.isfinite().all())):
             raise InputError(f"`example_input` must hold finite numbers, but shape {tuple(tensor.shape)} does not")
-    if isinstance(example_input, dict):
-        return (), example_input
+    if isinstance(example_input, Mapping):
+        return (), dict(example_input)
     if isinstance(example_input, (tuple, list)):
         return tuple(example_input), {}
     if not isinstance(example_input, torch.Tensor):
@@ -276,8 +298,21 @@ def _stand_in(model: torch.nn.Module) -> torch.Tensor:
     raise InputError("`model` has no Linear or Conv1d/2d/3d layers: there is nothing to initialise or to read")
 
 
-def _does_not_fit(example_input: Any, args: Any, kwargs: Any, error: Exception) -> str:
+def _runs(model: torch.nn.Module, args: Any, kwargs: Any) -> bool:
+    try:
+        model(*args, **kwargs)
+    except Exception:
+        return False
+    return True
+
+
+def _does_not_fit(example_input: Any, args: Any, kwargs: Any, error: Exception, *, runs: bool) -> str:
     reason = str(error).partition("\n")[0]
+    if runs:
+        return (
+            f"`model` runs, but not while its operations are watched ({type(error).__name__}: {reason}); `inspect` and "
+            "`tune_` do without that"
+        )
     if example_input is None:
         return f"`example_input` is needed to read this model: no shape could be guessed ({reason})"
     shapes = ", ".join(str(tuple(t.shape)) for t in tensors((args, kwargs)))
@@ -325,11 +360,29 @@ def _sizes(func: Any, named: dict[str, Any], *, measure: bool) -> tuple[float | 
 def _unchanged(model: torch.nn.Module) -> Iterator[None]:
     """Buffers and random numbers are after the context what they were before it."""
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    before = {(module, name): (buffer, buffer.clone()) for module, name, buffer in _buffers(model)}
     with torch.random.fork_rng(devices=list(devices)), torch.no_grad():
         try:
             yield
         finally:
-            for name, buffer in model.named_buffers():
-                if name in before:
-                    buffer.copy_(before[name])
+            for module, name, _ in list(_buffers(model)):
+                if (module, name) not in before:  # None until the forward pass set it
+                    setattr(module, name, None)
+            for (module, name), (buffer, value) in before.items():
+                setattr(module, name, buffer)  # it may have been replaced by another
+                buffer.copy_(value)
+
+
+def _buffers(model: torch.nn.Module) -> Iterator[tuple[torch.nn.Module, str, torch.Tensor]]:
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            yield module, name, buffer
+
+
+def _uncompiled(model: torch.nn.Module) -> AbstractContextManager[Any]:
+    """Context in which what torch.compile made runs operation by operation, as it was written."""
+    if hasattr(torch.compiler, "set_stance"):  # since PyTorch 2.6
+        return torch.compiler.set_stance("force_eager")
+    if any(hasattr(module, "_orig_mod") for module in model.modules()):
+        raise InputError("`model` is compiled, or a part of it; give the module that it was made from")
+    return nullcontext()

@@ -155,10 +155,16 @@ REARRANGING = _names(
 )
 DROPPING = _names("dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout")
 NORMALISING = _names("layer_norm batch_norm group_norm instance_norm rms_norm")
+JOINING = _names("cat concat concatenate stack hstack vstack dstack")
 RESAMPLING = _names("mean sum amax amin pad interpolate upsample grid_sample adaptive_avg_pool1d")
 CONSTANT = _names("zeros_like ones_like full_like rand_like randn_like empty_like new_zeros new_ones")
 # What mixes numbers and keeps the shape, and so is no activation though it looks like one.
 MIXING = _names("softmax log_softmax softmin gumbel_softmax cumsum sort normalize scaled_dot_product_attention")
+
+
+def keeps_data(name: str) -> bool:
+    """Whether the operation on data and a matrix of weights leaves each number to itself, or looks rows up in it."""
+    return name in {*TWINS, *ACTIVATIONS, *REARRANGING, *JOINING} or name.startswith("embedding")
 
 
 def is_resampling(name: str) -> bool:

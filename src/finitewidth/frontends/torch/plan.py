@@ -10,6 +10,7 @@ Of a layer at the end of a residual branch both are multiplied by its share (`re
 model's outputs, by what brings these to the size asked for (`output_std`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf, sqrt
 from typing import Any
@@ -17,26 +18,26 @@ from typing import Any
 import torch
 
 from finitewidth.activations import Activation
-from finitewidth.criticality import CriticalChoice, critical_choice, susceptibility
+from finitewidth.criticality import CriticalChoice, critical_choice
 from finitewidth.errors import InputError
 from finitewidth.frontends.torch.drawing import Distribution, checked_distribution, draw_weight_
-from finitewidth.frontends.torch.model import Call, Given, Layer, Reading, activation_before, read_model
+from finitewidth.frontends.torch.model import LAYERS, Call, Given, Layer, Reading, activation_before, read_model
 from finitewidth.frontends.torch.outputs import output_calls
-from finitewidth.frontends.torch.residual import Share, branch_shares, sizes
+from finitewidth.frontends.torch.residual import Share, branch_shares
 from finitewidth.frontends.torch.signals import (
+    Affine,
     Data,
     Dropped,
     Elementwise,
     Normalised,
     Preactivation,
-    Rearranged,
     Resampled,
     Signal,
-    Sum,
     Unknown,
     stripped,
     upstream,
 )
+from finitewidth.frontends.torch.sizes import Sizes, is_gaussian
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,12 @@ def critical_plan(
         raise InputError("`model` runs no Linear or Conv1d/2d/3d layer on its input: there is nothing to initialise")
     for unknown in reading.unknown_activations():
         at = f"module {unknown.path!r}" if unknown.path else "the model's own forward"
+        has_layers = any(_is_within(layer.path, unknown.path) for layer in reading.layers)
+        remedy = "make it a module of its own, and name that" if has_layers else "name it"
+        path = "path.of.the.module" if has_layers else unknown.path
         raise InputError(
-            f"`model`: the activation {unknown.operation!r} in {at} cannot be read; name it, as in "
-            f"activation={{{unknown.path!r}: 'gelu'}} or with a finitewidth.Activation"
+            f"`model`: the activation {unknown.operation!r} in {at} cannot be read; {remedy}, as in "
+            f"activation={{{path!r}: 'gelu'}} or with a finitewidth.Activation"
         )
     return _Planner(reading, distribution, output_std).plan()
 
@@ -137,20 +141,20 @@ class _Planner:
         self.plans: dict[int, list[LayerPlan]] = {}
         self.left: dict[str, str] = {}
         self.known: dict[int | str, tuple[Activation, CriticalChoice]] = {}
-        self.sizes: dict[int, float | None] = {}
+        self.sizes = Sizes(self.K, lambda function: self._known(function)[0])
 
     def plan(self) -> Plan:
         modules = dict(self.reading.model.named_modules(remove_duplicate=False))
         for call in self.reading.calls:
             reason = _reason_to_leave(call.layer, modules)
-            size = call.mean_square if call.mean_square is not None else self.size(call.source)
+            size = call.mean_square if call.mean_square is not None else self.sizes.of(call.source)
             if reason is None and size is None:
                 reason = f"its input comes from {_unknown(call.source)}, which the theory does not cover; see tune_"
             if reason is not None and call.number in self.outputs:
                 name = call.layer.weight_names[0]
                 raise InputError(f"`output_std` cannot be had: the output layer's {name!r} is left alone ({reason})")
             if reason is not None:
-                self.left[call.layer.weight_names[0]] = reason
+                self.left |= dict.fromkeys(call.layer.weight_names, reason)
                 self.K[call.number] = None if size is None else _actual_K(call.layer, size)
                 continue
             assert size is not None
@@ -159,6 +163,10 @@ class _Planner:
             self.plans.setdefault(id(call.layer), []).append(plan)
         drawn = [_one_plan(self.plans[id(layer)]) for layer in self.reading.layers if id(layer) in self.plans]
         self._name_the_rest(drawn)
+        for layer in (plan.layer for plan in drawn):
+            if others := self.reading.uses.get(id(layer.weight)):
+                name, by = layer.weight_names[0], _listed(others)
+                self.remarks.append(f"{name!r} is used by {by} as well, for which nothing is computed")
         return Plan(self.reading, drawn, self.left, [*self.remarks, *_remarks(self.reading)], self.distribution)
 
     def _layer(self, call: Call, size: float) -> LayerPlan:
@@ -184,11 +192,19 @@ class _Planner:
             C_b, C_W, K, note = self._behind_no_activation(call, size)
         share = self.shares.get(call.number, Share(1.0, ""))
         if share.note:
-            C_b, C_W, K, note = C_b * share.factor, C_W * share.factor, K * share.factor, f"{note}; {share.note}"
+            factor, note = self._factor(share, K), f"{note}; {share.note}"
+            C_b, C_W, K = C_b * factor, C_W * factor, K * factor
         plan = LayerPlan(call.layer, C_b, C_W, K, note)
         if call.number in self.outputs and self.output_std is not None:
             plan = _scaled(plan, self.output_std**2)
         return plan
+
+    def _factor(self, share: Share, K: float) -> float:
+        """The share, of no more than the skip carries: behind an activation, K of the branch may be larger."""
+        if share.skip is None or is_gaussian(share.skip):
+            return share.factor
+        carried = self.sizes.of(share.skip)
+        return share.factor if carried is None else share.factor * min(1.0, carried / K)
 
     def _behind_no_activation(self, call: Call, size: float) -> tuple[float, float, float, str]:
         aim, after = self._aim(call)
@@ -225,34 +241,6 @@ class _Planner:
                 raise InputError(f"`model`: {function.text} in {at}: {error}") from error
         return self.known[key]
 
-    def size(self, signal: Signal) -> float | None:
-        """K of a signal: its mean square; None where it is not known."""
-        if id(signal) not in self.sizes:
-            self.sizes[id(signal)] = self._size(signal)
-        return self.sizes[id(signal)]
-
-    def _size(self, signal: Signal) -> float | None:
-        K: float | None
-        match signal:
-            case Data(mean_square=K) | Normalised(mean_square=K):
-                return K
-            case Preactivation(call=call):
-                return self.K[call.number]
-            case Elementwise(base=base, linear=float(slope)):
-                K = self.size(base)
-                return None if K is None else slope**2 * K
-            case Elementwise(base=base):
-                K = self.size(base)
-                return None if K is None else mean_square_after(self._known(signal)[0], K)
-            case Sum(terms=terms):
-                return sizes((c, self.size(s)) for c, s in terms)
-            case Dropped(of=of, p=p):
-                K = self.size(of)
-                return None if K is None or p >= 1 else K / (1 - p)
-            case Rearranged(of=of) | Resampled(of=of):
-                return self.size(of)
-        return None
-
     def _name_the_rest(self, drawn: list[LayerPlan]) -> None:
         """Why every other parameter stays."""
         weights = {name: plan for plan in drawn for name in plan.layer.weight_names}
@@ -262,15 +250,17 @@ class _Planner:
         for name, parameter in self.reading.model.named_parameters(remove_duplicate=False):
             if name in weights or name in self.left or (name in biases and parameter.requires_grad):
                 continue
-            kind = type(modules[name.rpartition(".")[0]]).__name__
+            module = modules[name.rpartition(".")[0]]
             if not parameter.requires_grad:
                 self.left[name] = "frozen (requires_grad=False)"
             elif id(parameter) in ran:
                 self.left[name] = "belongs to a weight that is left alone"
-            elif kind in ("Linear", "Conv1d", "Conv2d", "Conv3d", "NonDynamicallyQuantizableLinear"):
-                self.left[name] = "not used as a layer in the forward pass"
+            elif not isinstance(module, LAYERS):
+                self.left[name] = f"of {_a(module)}, not the weight of a linear or convolutional layer"
+            elif id(parameter) in self.reading.uses:
+                self.left[name] = f"used by {_listed(self.reading.uses[id(parameter)])}, not as a layer"
             else:
-                self.left[name] = f"of a {kind}, not the weight of a linear or convolutional layer"
+                self.left[name] = "not used in the forward pass"
 
 
 def _scaled(plan: LayerPlan, K: float) -> LayerPlan:
@@ -279,21 +269,23 @@ def _scaled(plan: LayerPlan, K: float) -> LayerPlan:
     return replace(plan, C_b=plan.C_b * factor, C_W=plan.C_W * factor, K=K, note=note)
 
 
-def mean_square_after(activation: Activation, K: float) -> float:
-    """⟨σ²⟩_K."""
-    return float(susceptibility(activation, max(K, 1e-200)).mean_square.value)
-
-
 def _reason_to_leave(layer: Layer, modules: dict[str, torch.nn.Module]) -> str | None:
     if not layer.weight.requires_grad:
         return "frozen (requires_grad=False)"
     for name in layer.weight_names:
-        if not isinstance(modules[name.rpartition(".")[0]], _LAYERS) and len(layer.weight_names) > 1:
-            return f"tied to {name!r}, which is no layer"
+        kind = modules[name.rpartition(".")[0]]
+        if not isinstance(kind, LAYERS) and len(layer.weight_names) > 1:
+            return f"shared with {_a(kind)} ({name!r}), which is no layer"
     return None
 
 
-_LAYERS = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
+def _is_within(path: str, parent: str) -> bool:
+    return not parent or path == parent or path.startswith(f"{parent}.")
+
+
+def _a(module: torch.nn.Module) -> str:
+    kind = type(module).__name__
+    return f"an {kind}" if kind[0] in "AEIOU" else f"a {kind}"
 
 
 def _actual_K(layer: Layer, size: float) -> float:
@@ -348,11 +340,20 @@ def _remarks(reading: Reading) -> list[str]:
             f"zero padding: neurons sum {covered:.0%} of their inputs on average in the worst layer, so that signals "
             "fade at the borders; see inspect, tune_"
         )
+    affine = sorted(
+        {f"{s.operation} in {s.path!r}" if s.path else s.operation for s in inside if isinstance(s, Affine)}
+    )
+    if affine:
+        remarks.append(f"fixed numbers are added or multiplied ({', '.join(affine)}): K counts them as they are now")
     if any(isinstance(s, Normalised) for s in inside):
         remarks.append(
             "behind a normalisation K is what it sets, not K*, and the size of weights before it is no matter"
         )
     return remarks
+
+
+def _listed(operations: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in operations)
 
 
 def _between(signal: Signal) -> list[Signal]:

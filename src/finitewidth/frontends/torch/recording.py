@@ -18,6 +18,7 @@ from finitewidth.activations import Activation
 from finitewidth.errors import InputError
 from finitewidth.frontends.torch import operations
 from finitewidth.frontends.torch.signals import (
+    Affine,
     Data,
     Dropped,
     Elementwise,
@@ -43,6 +44,8 @@ class Recorder(TorchFunctionMode):
         self._on_layer = on_layer
         self._signals: dict[int, Signal] = {}
         self._alive: list[Any] = []  # an id is one tensor's only as long as that tensor lives
+        self._from_weights: set[int] = set()  # tensors computed from parameters alone
+        self.uses: dict[int, dict[str, None]] = {}  # of parameters by id, in operations that are no layer
         self._inside: list[str] = []
         self._silent = 0
 
@@ -61,12 +64,12 @@ class Recorder(TorchFunctionMode):
 
     def follow(self, model: torch.nn.Module, given: dict[str, Activation]) -> AbstractContextManager[Any]:
         """Context in which modules say when they run; those in `given` are taken to be that activation."""
-        stack = ExitStack()
-        for path, module in model.named_modules():
-            before, after = self._before(path, path in given), self._after(path, given.get(path))
-            stack.callback(module.register_forward_pre_hook(before).remove)
-            stack.callback(module.register_forward_hook(after).remove)
-        return stack
+        with ExitStack() as stack:
+            for path, module in model.named_modules():
+                before, after = self._before(path, path in given), self._after(path, given.get(path))
+                stack.callback(module.register_forward_pre_hook(before).remove)
+                stack.callback(module.register_forward_hook(after).remove)
+            return stack.pop_all()
 
     def _before(self, path: str, is_given: bool) -> Callable[..., None]:
         def hook(module: Any, args: Any) -> None:
@@ -100,13 +103,33 @@ class Recorder(TorchFunctionMode):
         output = func(*args, **kwargs)
         outputs = list(tensors((output,)))
         name = operations.plain_name(func)
+        if not came:
+            self._note_weights(name, inputs, outputs)
         if self._silent or not came or not outputs or name in operations.CONSTANT:
             return output
-        signal = self._layer(func, name, args, kwargs) or self._signal(name, args, kwargs, came, outputs, shape)
+        signal = self._layer(func, name, args, kwargs)
+        if signal is None:
+            self._note_uses(name, inputs)
+            signal = self._signal(name, args, kwargs, came, outputs, shape)
         for i, tensor in enumerate(outputs):
             # pieces of one tensor are different neurons: each is a signal of its own
             self.set(tensor, signal if i == 0 else Rearranged(came[0], name) if name in _SPLITTING else signal)
         return output
+
+    def _note_weights(self, name: str, inputs: list[Any], outputs: list[Any]) -> None:
+        """What is computed from parameters is no data either: a weight that is transposed or normalised, say."""
+        if outputs and any(map(self._is_weight, inputs)):
+            self._note_uses(name, inputs)
+            self._from_weights.update(map(id, outputs))
+            self._alive += outputs
+
+    def _note_uses(self, name: str, inputs: list[Any]) -> None:
+        for tensor in inputs:
+            if isinstance(tensor, torch.nn.Parameter):
+                self.uses.setdefault(id(tensor), {})[name] = None
+
+    def _is_weight(self, tensor: Any) -> bool:
+        return isinstance(tensor, torch.nn.Parameter) or id(tensor) in self._from_weights
 
     def _layer(self, func: Any, name: str, args: Any, kwargs: Any) -> Signal | None:
         if name not in WEIGHTED:
@@ -117,13 +140,17 @@ class Recorder(TorchFunctionMode):
         if all(isinstance(s, Data) for s in came):
             if name in operations.SAME:
                 return came[0]
-            has_weights = any(isinstance(t, torch.nn.Parameter) and t.ndim > 1 for t in tensors((args, kwargs)))
-            if not has_weights or name.startswith("embedding"):  # an embedding's vectors are the data of what follows
+            mixed = any(self._is_weight(t) and t.ndim > 1 for t in tensors((args, kwargs)))
+            if not mixed or operations.keeps_data(name):
                 return data(outputs[0], came)
             return Unknown(tuple(came), name, self.path)
         elif name in operations.SAME:
             return came[0]
-        elif name in operations.REARRANGING or (name == "pad" and kwargs.get("mode", "constant") != "constant"):
+        elif (
+            name in operations.REARRANGING
+            or (name == "pad" and kwargs.get("mode", "constant") != "constant")
+            or (name in operations.JOINING and len(came) == 1 and outputs[0].shape == shape)
+        ):
             return Rearranged(came[0], name)
         elif name in operations.DROPPING:
             p, training = _argument(args, kwargs, 1, "p", 0.5), _argument(args, kwargs, 2, "training", True)
@@ -134,9 +161,12 @@ class Recorder(TorchFunctionMode):
             return Resampled(came[0], name, self.path)
         else:
             found = self._elementwise(name, args, kwargs, came) or self._sum(name, args, kwargs)
+            if found is None and len(came) == 1 and outputs[0].shape == shape:
+                found = self._affine(name, args, kwargs)
             if found is not None:
                 return found
-        alike = len(came) == 1 and outputs[0].shape == shape and name not in operations.MIXING
+        several = sum(t.numel() > 1 for t in tensors((args, kwargs))) > 1  # a matrix product, a concatenation
+        alike = len(came) == 1 and not several and outputs[0].shape == shape and name not in operations.MIXING
         return _after_unknown(came, name, self.path, outputs[0], alike)
 
     def _elementwise(self, name: str, args: Any, kwargs: Any, came: list[Signal]) -> Signal | None:
@@ -169,6 +199,23 @@ class Recorder(TorchFunctionMode):
             return None
         second = float(kwargs.get("alpha", 1.0)) * (1.0 if name == "add" else -1.0)
         return Sum((_term(1.0, operands[0]), _term(second, operands[1])), self.path)
+
+    def _affine(self, name: str, args: Any, kwargs: Any) -> Affine | None:
+        """A signal and a tensor of different fixed numbers, added or multiplied."""
+        operands = [(self.get(a), a) for a in args[:2] if isinstance(a, torch.Tensor)]
+        if len(operands) != 2 or name not in ("add", "sub", "subtract", "rsub", "mul", "multiply", "div", "divide"):
+            return None
+        (signal, _), (other, fixed) = operands if operands[0][0] is not None else operands[::-1]
+        if signal is None or other is not None or (name.startswith("div") and operands[0][0] is None):
+            return None
+        square = float(fixed.detach().double().square().mean())
+        if name.startswith("div"):
+            square = float(fixed.detach().double().square().reciprocal().mean())
+        if name.startswith(("mul", "div")):
+            return Affine(signal, name, self.path, scale=square, is_learned=self._is_weight(fixed))
+        alpha = float(kwargs.get("alpha", 1.0))
+        by_signal, by_fixed = (1.0, alpha**2) if (operands[0][0] is not None) != (name == "rsub") else (alpha**2, 1.0)
+        return Affine(signal, name, self.path, scale=by_signal, shift=by_fixed * square)
 
 
 _UNREADABLE = object()
@@ -214,23 +261,25 @@ def _applied(name: str, values: list[Any], options: dict[str, Any], path: str) -
     shown = [_shown(v) for v in (*values, *options.values())]
     infix = _INFIX.get(name) if len(shown) == 2 else None
     text = f"({shown[0]} {infix} {shown[1]})" if infix else f"{name}({', '.join(shown)})"
-    return Elementwise(base, twin, text, path, linear=_linear(name, values))
+    return Elementwise(base, twin, text, path, multiple=_multiple(name, values))
 
 
-def _linear(name: str, values: list[Any]) -> float | None:
-    """c if the operation makes c z of z."""
-    if not values or not all(isinstance(v, (Signal, int, float)) and not isinstance(v, bool) for v in values):
+def _multiple(name: str, values: list[Any]) -> tuple[float, Signal] | None:
+    """(c, s) if the operation makes c s of a signal s and numbers."""
+    if not all(isinstance(v, (Signal, int, float)) and not isinstance(v, bool) for v in values):
         return None
-    slopes = [(v.linear if isinstance(v, Elementwise) else 1.0) if isinstance(v, Signal) else None for v in values]
-    match name, values, slopes:
-        case "neg" | "negative", [_], [float(slope)]:
-            return -slope
-        case "mul" | "multiply", [_, factor], [float(slope), None] if not isinstance(factor, Signal):
-            return slope * float(factor)
-        case "mul" | "multiply", [factor, _], [None, float(slope)] if not isinstance(factor, Signal):
-            return slope * float(factor)
-        case "div" | "divide" | "true_divide", [_, divisor], [float(slope), None] if not isinstance(divisor, Signal):
-            return slope / float(divisor) if divisor else None
+    match name, values:
+        case "neg" | "negative", [Signal() as signal]:
+            return _term(-1.0, signal)
+        case ("mul" | "multiply", [Signal() as signal, int() | float() as factor]) | (
+            "mul" | "multiply",
+            [int() | float() as factor, Signal() as signal],
+        ):
+            return _term(float(factor), signal)
+        case "div" | "divide" | "true_divide", [Signal() as signal, int() | float() as divisor] if divisor:
+            return _term(1 / float(divisor), signal)
+        case ("add" | "sub" | "subtract", [Signal() as signal, 0]) | ("add", [0, Signal() as signal]):
+            return _term(1.0, signal)
     return None
 
 
@@ -251,14 +300,19 @@ def _base(signal: Signal) -> Signal:
 
 
 def _term(coefficient: float, signal: Signal) -> tuple[float, Signal]:
-    if isinstance(signal, Elementwise) and signal.linear is not None:
-        return (coefficient * signal.linear, signal.base)
-    return (coefficient, signal)
+    if isinstance(signal, Elementwise) and signal.multiple is not None:
+        factor, of = signal.multiple
+        return coefficient * factor, of
+    if isinstance(signal, Affine) and signal.is_learned:
+        return _term(coefficient * signal.scale**0.5, signal.of)
+    return coefficient, signal
 
 
 def data(tensor: Any, came: Sequence[Signal] = ()) -> Data:
     """The signal of numbers that no layer has touched."""
-    return Data(float(tensor.detach().abs().double().square().mean()), tuple(came))
+    numbers = tensor.detach()
+    numbers = (numbers.abs() if numbers.is_complex() else numbers).double()
+    return Data(float(numbers.square().mean()), tuple(came))
 
 
 def _after_unknown(came: list[Signal], operation: str, path: str, tensor: Any, alike: bool) -> Signal:

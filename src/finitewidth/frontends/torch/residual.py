@@ -6,15 +6,16 @@ layer multiplied by a share,
 
     γ² < 1    critical at share β² = 1 − γ²: χ = 1 exactly.
     γ² = 1    χ = 1 + share β² χ_f > 1 whatever the share: no choice is critical. With share β² = 1/D, where D is the
-              number of additions along the stream, all of them together grow by (1 + 1/D)^D < e, at any depth.
+              number of additions along the stream, all of them together grow by (1 + 1/D)^D < e, at any depth. Where β²
+              is smaller than 1/D by itself (a learned gain that starts at 1e-6 or at 0), the share is 1.
     f + g     two branches of fresh weights side by side (a projection on the skip): each of m terms gets 1/m.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from finitewidth.frontends.torch.model import Call, Reading
 from finitewidth.frontends.torch.signals import (
+    Affine,
     Elementwise,
     Normalised,
     Preactivation,
@@ -27,10 +28,11 @@ from finitewidth.frontends.torch.signals import (
 
 @dataclass(frozen=True)
 class Share:
-    """Of the last layer of a branch: the factor of its variances, and why."""
+    """Of the last layer of a branch: the factor of its variances, why, and the skip that it is added to, if any."""
 
     factor: float
     note: str
+    skip: Signal | None = None
 
 
 def branch_shares(reading: Reading) -> tuple[dict[int, Share], list[str]]:
@@ -48,7 +50,7 @@ def branch_shares(reading: Reading) -> tuple[dict[int, Share], list[str]]:
                 share = _share(skips, len(branches), coefficient, lengths[id(addition)])
                 earlier = shares.get(call.number)
                 shares[call.number] = share if earlier is None or share.factor < earlier.factor else earlier
-            if not skips or skips[0][0] ** 2 < 1:
+            if not skips or skips[0][0] ** 2 < 1 or coefficient == 0:
                 continue
             remarks.append(
                 "additions with a skip of weight 1: no choice is critical, χ = 1 + share × χ of the branch; with "
@@ -64,7 +66,10 @@ def _share(skips: list[tuple[float, Signal]], branches: int, beta: float, D: int
     if gamma**2 < 1:
         factor = (1 - gamma**2) / (branches * beta**2)
         return Share(factor, f"added to {gamma:g} × its input: 1 − γ² of the variance")
-    return Share(1 / (D * branches * beta**2), f"added to its input: 1/{D} of the variance ({D} additions in a row)")
+    if D * branches * beta**2 < 1:
+        return Share(1.0, f"added, × {abs(beta):.3g}, to its input: less than 1/{D} of the variance as it is")
+    note = f"added to its input: 1/{D} of the variance ({D} additions in a row)"
+    return Share(1 / (D * branches * beta**2), note, skips[0][1])
 
 
 def _additions(reading: Reading) -> list[Sum]:
@@ -117,7 +122,7 @@ def _stream_lengths(additions: list[Sum]) -> dict[int, int]:
 def _addition_before(signal: Signal) -> int | None:
     """The addition that a skip comes from, through activations and normalisations on the way."""
     signal = stripped(signal)
-    while isinstance(signal, (Elementwise, Normalised)):
+    while isinstance(signal, (Elementwise, Normalised, Affine)):
         signal = stripped(signal.base if isinstance(signal, Elementwise) else signal.of)
     return id(signal) if isinstance(signal, Sum) else None
 
@@ -133,17 +138,9 @@ def _end_of(branch: Signal, path: str) -> tuple[Call | None, str]:
             f"{where}: the branch ends in {signal.operation}, so its variance is {signal.mean_square:.3g} whatever the "
             "weights; only that layer's own gain can make it small"
         )
+    if isinstance(signal, Affine):
+        return _end_of(signal.of, path)
     if isinstance(signal, Elementwise):
         call, _ = _end_of(signal.base, path)
         return call, f"{where}: the branch ends in {signal.text}, whose mean adds up over depth; end it in a layer"
     return None, f"{where}: the branch ends in {type(signal).__name__.lower()}, which weights cannot set"
-
-
-def sizes(terms: Iterable[tuple[float, float | None]]) -> float | None:
-    """K of a sum from (coefficient, K) of its terms."""
-    total = 0.0
-    for coefficient, K in terms:
-        if K is None:
-            return None
-        total += coefficient**2 * K
-    return total

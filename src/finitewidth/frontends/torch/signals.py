@@ -6,6 +6,7 @@ A recording of the forward pass (`recording`) gives every tensor one of these. T
     Preactivation           b + W s, what a call of a layer returns
     Elementwise             σ(base): one function of each number of `base`, however many operations it was written in
     Sum                     Σ_i a_i s_i of signals from different layers: a residual addition
+    Affine                  multiplied by fixed numbers, or these added: a position embedding, a gain for each channel
     Normalised              LayerNorm, BatchNorm and their like
     Rearranged              the same numbers in another shape, or some of them
     Dropped                 dropout
@@ -61,7 +62,8 @@ class Elementwise(Signal):
     """`twin`(base), number by number.
 
     twin: the function in JAX. text: how it was written, with z for the base. known: the activation of the catalogue
-    that it is, if it is a single one. path: the module in which it was computed. linear: c if the function is c z.
+    that it is, if it is a single one. path: the module in which it was computed. multiple: (c, s) if it is c × s, s
+    another signal with the same base.
     """
 
     base: Signal
@@ -69,11 +71,16 @@ class Elementwise(Signal):
     text: str
     path: str
     known: Activation | None = None
-    linear: float | None = None
+    multiple: tuple[float, Signal] | None = None
 
     @property
     def parents(self) -> tuple[Signal, ...]:
         return (self.base,)
+
+    @property
+    def linear(self) -> float | None:
+        """c if the function is c z."""
+        return self.multiple[0] if self.multiple is not None and self.multiple[1] is self.base else None
 
     @cached_property
     def activation(self) -> Activation:
@@ -91,6 +98,25 @@ class Sum(Signal):
     @property
     def parents(self) -> tuple[Signal, ...]:
         return tuple(signal for _, signal in self.terms)
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(Signal):
+    """a × `of` + b with fixed numbers a and b, of mean squares `scale` and `shift`.
+
+    is_learned: whether a is a gain that the model learns, rather than a mask or noise.
+    """
+
+    of: Signal
+    operation: str
+    path: str
+    scale: float = 1.0
+    shift: float = 0.0
+    is_learned: bool = False
+
+    @property
+    def parents(self) -> tuple[Signal, ...]:
+        return (self.of,)
 
 
 @dataclass(frozen=True, eq=False)
