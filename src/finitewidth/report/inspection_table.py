@@ -59,15 +59,16 @@ def _table(found: "Inspection", names: list[str]) -> Table:
         if i > before + 1:
             table.add_row("⋮")
         measured = (with_error(float(c.value[i]), float(c.standard_error[i])) for c in cells)
-        table.add_row(str(i + 1), _shortened(found.layers[i]), *measured)
+        table.add_row(str(i + 1), shortened(found.layers[i], _LONGEST), *measured)
         if any(c.theory is not None for c in cells):
             theory = ["" if c.theory is None else number(float(c.theory[i])) for c in cells]
             table.add_row("", Text("theory", style="dim"), *(Text(t, style="dim") for t in theory))
     return table
 
 
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"…{name[1 - _LONGEST :]}"
+def shortened(name: str, longest: int) -> str:
+    """The end of a name that is too long."""
+    return name if len(name) <= longest else f"…{name[1 - longest :]}"
 
 
 def with_error(value: float, error: float) -> str:

@@ -254,6 +254,9 @@ def test_default_initialisation_of_deep_networks_is_found_out() -> None:
         ("model", torch.ones(2, 3), {}, "`model` must be a torch.nn.Module or a function"),
         (lambda: 3, torch.ones(2, 3), {}, "must return a torch.nn.Module"),
         (lambda: 1 / 0, torch.ones(2, 3), {}, "ZeroDivisionError"),
+        (perceptron(3, 2).to(torch.cfloat), torch.ones(2, 3), {}, "complex parameters"),
+        (perceptron(3, 2), torch.ones(2, 3, device="meta"), {}, "`batch` .* is on the meta device"),
+        (torch.jit.script(perceptron(3, 2)), torch.ones(2, 3), {}, "is a compiled RecursiveScriptModule"),
     ],
 )
 def test_refusals_are_one_line(model, batch, options, message) -> None:
@@ -276,3 +279,20 @@ def test_batch_norm_in_eval_mode_takes_the_batch(x) -> None:
     found = inspect(model, 100 * x)
     assert any("BatchNorm" in note for note in found.notes)
     assert not model.norm.training and found.columns["K"].value[1] < 100
+
+
+class PositionEmbedding(nn.Module):
+    """Its embedding of positions runs once, not once an input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.places, self.out = nn.Embedding(9, 6), nn.Embedding(5, 6), nn.Linear(6, 9)
+
+    def forward(self, t):
+        return self.out(self.tokens(t) + self.places(torch.arange(t.shape[1])[None]))
+
+
+def test_weights_as_they_are_with_a_layer_that_runs_for_all_inputs_at_once() -> None:
+    torch.manual_seed(0)
+    found = inspect(PositionEmbedding(), torch.randint(0, 9, (4, 5)), initialisations=None)
+    assert found.layers == ("tokens", "places", "out") and np.isfinite(found.columns["jacobian"].value).all()

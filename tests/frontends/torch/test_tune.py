@@ -13,6 +13,7 @@ import finitewidth as fw  # noqa: E402
 from finitewidth.errors import InputError  # noqa: E402
 from finitewidth.frontends.torch.inspect_layers import run  # noqa: E402
 from finitewidth.frontends.torch.layer_graph import layer_graph, shared_jacobian  # noqa: E402
+from finitewidth.report.words import number  # noqa: E402
 
 
 def chain(activation: type[nn.Module], depth: int = 20, width: int = 48) -> nn.Sequential:
@@ -233,3 +234,63 @@ def test_the_report_is_a_table(capsys) -> None:
     fw.torch.tune_(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)), torch.ones(4, 3))
     printed = capsys.readouterr().out
     assert "weights ×" in printed and "along the chain" in printed and "\x1b" not in printed
+
+
+class Named(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder_of_the_whole_model = nn.ModuleDict(
+            {"recurrent_part": nn.LSTM(4, 8), "classifier": nn.Linear(8, 2)}
+        )
+
+    def forward(self, x):
+        parts = self.encoder_of_the_whole_model
+        return parts["classifier"](parts["recurrent_part"](x)[0])
+
+
+def test_a_table_of_long_names_and_roles_loses_no_number() -> None:
+    torch.manual_seed(0)
+    found = fw.torch.tuning(Named(), torch.randn(5, 4))
+    layer, printed = found.layers[-1], str(found)
+    for value in (layer.scale, layer.bias_std, layer.variance, layer.jacobian, layer.jacobian_target):
+        assert number(value) in printed
+    assert "…" in printed and all(word in printed for word in ("LSTM", "linear in", "matrix"))
+
+
+class Product(nn.Module):
+    """A layer as people write it, weights (in, out), such as GPT-2's in transformers."""
+
+    def __init__(self, fan_in, fan_out):
+        super().__init__()
+        self.kernel, self.bias = nn.Parameter(0.02 * torch.randn(fan_in, fan_out)), nn.Parameter(torch.zeros(fan_out))
+
+    def forward(self, x):
+        return torch.addmm(self.bias, x, self.kernel)
+
+
+class OfUnitSize(Product):
+    def forward(self, x):
+        return x @ (self.kernel / self.kernel.norm(dim=0))
+
+
+def test_layers_of_peoples_own_are_found_by_trying() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(16, 32)
+    build = (Product, nn.Linear, Product)
+    chain = [m for layer in build for m in (layer(32, 32), nn.Tanh())]
+    found = fw.torch.tuning(nn.Sequential(*chain[:-1]), x)
+    assert [layer.role for layer in found.layers] == ["first", "chain", "chain"]
+    assert found.residual_jacobian < 0.7 and "0.kernel" in found.parameters
+    found = fw.torch.tuning(nn.Sequential(nn.Linear(32, 32), OfUnitSize(32, 4)), x)
+    assert found.layers[1].role == "left: OfUnitSize is not linear in one matrix"
+
+
+def test_an_instance_normalisation_does_not_blow_up_what_is_behind() -> None:
+    """It takes away what all positions share, and with it the mode by which convolutions are tuned."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv1d(3, 16, 3), nn.InstanceNorm1d(16), nn.ReLU(), nn.Conv1d(16, 16, 3), nn.InstanceNorm1d(16),
+        nn.Flatten(), nn.Linear(16 * 8, 4),
+    )  # fmt: skip
+    last = fw.torch.tuning(model, torch.randn(8, 3, 12)).layers[-1]
+    assert last.scale < 20 and 0.3 < last.variance < 3 and 0.3 < last.jacobian < 3

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from finitewidth.errors import InputError
+from finitewidth.frontends.torch.inspect_layers import weighted
 
 Build = Callable[[], nn.Module]
 
@@ -39,6 +40,10 @@ def checked(model: Any, name: str = "model") -> nn.Module:
     """A module whose parameters can be measured."""
     if not isinstance(model, nn.Module):
         raise InputError(f"`{name}` must be a torch.nn.Module, or a function that builds one, but got {model!r:.100}")
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule) and (weighted(module) or module is model):
+            where = f"`{name}`: {path!r}" if path else f"`{name}`"
+            raise InputError(f"{where} is a compiled {type(module).__name__}; give the module that it was made from")
     lazy = next((path for path, p in model.named_parameters() if isinstance(p, nn.UninitializedParameter)), None)
     if lazy is not None:
         raise InputError(f"`{name}` has lazy parameters ({lazy}); call it once on a batch so that they get shapes")
@@ -48,6 +53,8 @@ def checked(model: Any, name: str = "model") -> nn.Module:
     for path, p in parameters:
         if p.device.type == "meta":
             raise InputError(f"`{name}` has parameters without numbers, on the meta device ({path}); build it on cpu")
+        if p.is_complex():
+            raise InputError(f"`{name}` has complex parameters ({path}), but what is measured is of real networks")
         if p.dtype not in (torch.float32, torch.float64):
             kind = str(p.dtype).removeprefix("torch.")
             raise InputError(

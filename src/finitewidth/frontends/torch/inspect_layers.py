@@ -120,7 +120,9 @@ def batch_size(batch: Any) -> int:
     if found[0].shape[0] == 0:
         raise InputError(f"`batch` has no inputs ({described(batch)}); give at least one, better thirty")
     for tensor in found:
-        if tensor.device.type == "meta" or (tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())):
+        if tensor.is_meta:
+            raise InputError(f"`batch` ({described(batch)}) is on the meta device, without numbers; give it on cpu")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise InputError(f"`batch` ({described(batch)}) has numbers that are not finite; remove or replace them")
     return int(found[0].shape[0])
 

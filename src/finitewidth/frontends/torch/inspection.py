@@ -336,7 +336,7 @@ def _averaged(values: list[np.ndarray | None]) -> Value | None:
     if not known:
         return None
     # a single network: from the spread between inputs
-    return mean_over_initialisations(known if len(known) > 1 else list(known[0]))
+    return mean_over_initialisations(known if len(known) > 1 else list(np.atleast_1d(known[0])))
 
 
 def _with_theory(found: Inspection, model: nn.Module | Build, batch: Any, draws: list[Draw]) -> Inspection:

@@ -17,6 +17,9 @@ ALIKE = 0.3
 """Cosine of two derivatives from which they count as those of one sum: 1 for x + f(x), less where x is masked by a
 ReLU on the way, 0 for concatenated channels."""
 
+VANISHED = 1e-6
+"""Part of a Jacobian below which it is rounding."""
+
 
 @dataclass(frozen=True)
 class LayerGraph:
@@ -82,12 +85,14 @@ def shared_jacobian(layers: Sequence[Layer], m: int, parents: Sequence[int], inp
 
     For a layer without positions (pixels, tokens) this is the partial Jacobian. With positions it is its slowest mode,
     the one that survives in deep convolutional networks (Xiao et al., arXiv:1806.05393); pooling and attention average
-    the other modes away in any case.
+    the other modes away in any case. An instance normalisation takes just this mode away, and leaves the others: then,
+    the partial Jacobian.
     """
-    made, total = layers[m].made, 0.0
+    made, shared, each = layers[m].made, 0.0, 0.0
     for _ in range(probes):
         pulled = pulled_back(made, [layers[j].z for j in parents], normal_like(made))
         for j, g in zip(parents, pulled, strict=True):
             if g is not None:
-                total += float(arranged(g, layers[j].module, inputs).double().sum(2).square().sum())
-    return total / probes / made.numel()
+                g = arranged(g, layers[j].module, inputs).double()
+                shared, each = shared + float(g.sum(2).square().sum()), each + float(g.square().sum())
+    return (shared if shared > VANISHED * each else each) / probes / made.numel()

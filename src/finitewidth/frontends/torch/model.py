@@ -223,7 +223,7 @@ def check_model(model: Any) -> None:
         if parameter.is_meta:
             raise InputError(f"`model`: parameter {name!r} is on the meta device; first model.to_empty(device='cpu')")
         if parameter.is_complex():
-            raise InputError(f"`model`: parameter {name!r} is complex, but the theory is of real networks; see inspect")
+            raise InputError(f"`model`: parameter {name!r} is complex, but the theory is of real networks")
         if parameter.is_floating_point() and parameter.dtype not in (torch.float32, torch.float64):
             remedy = "initialise in float32 and convert afterwards"
             raise InputError(f"`model`: parameter {name!r} is {str(parameter.dtype)[6:]}; {remedy}")

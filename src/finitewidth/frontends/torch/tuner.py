@@ -10,6 +10,7 @@ from finitewidth.errors import InputError
 from finitewidth.frontends.torch.inspect_draws import duplicate
 from finitewidth.frontends.torch.inspect_layers import Layer, Run, run
 from finitewidth.frontends.torch.layer_graph import LayerGraph, layer_graph, shared_jacobian
+from finitewidth.frontends.torch.linearity import linear_matrices
 from finitewidth.frontends.torch.tune import Progress, TunedLayer
 
 PROBES = 4
@@ -32,6 +33,7 @@ class Tuner:
         self._trainable = {name for name, p in model.named_parameters() if p.requires_grad}
         self._model, self._batch, self._inputs, self.variance = duplicate(model), batch, inputs, variance
         self._names = {id(p): name for name, p in self._model.named_parameters()}
+        self._matrices = linear_matrices(self._model, batch)
         first = self._run()
         self._graph: LayerGraph = layer_graph(first)
         self._roles = [self._role(layer, i) for i, layer in enumerate(first.layers)]
@@ -86,7 +88,9 @@ class Tuner:
     def _weight(self, module: nn.Module) -> torch.Tensor | None:
         if isinstance(module, nn.MultiheadAttention):
             module = module.out_proj
-        return module.weight if isinstance(module, _LINEAR_IN_WEIGHT) else None
+        if isinstance(module, _LINEAR_IN_WEIGHT):
+            return module.weight
+        return getattr(module, self._matrices[module]) if module in self._matrices else None
 
     def _bias(self, module: nn.Module) -> torch.Tensor | None:
         if isinstance(module, nn.MultiheadAttention):

@@ -7,20 +7,23 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.text import Text
 
+from finitewidth.report.inspection_table import shortened
 from finitewidth.report.text import plain_table, print_on
 from finitewidth.report.words import number
 
 if TYPE_CHECKING:
     from finitewidth.frontends.torch.tune import Tuning
 
+_LONGEST = 26
+
 
 def table_of(found: "Tuning") -> str:
     """One row a layer, what is left of deviations below."""
-    table = plain_table("layer", "weights ×", "bias std", "E z²", "aim", "χ", "aim", "")
+    table = plain_table("layer", "weights ×", "bias std", "E z²", "aim", "χ", "aim", "", wrap_last=True)
     for layer in found.layers:
         left = layer.role.startswith("left")
         table.add_row(
-            layer.name,
+            shortened(layer.name, _LONGEST),
             "" if left else number(layer.scale),
             "" if math.isnan(layer.bias_std) else number(layer.bias_std),
             number(layer.variance),
