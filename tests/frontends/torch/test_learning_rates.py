@@ -149,3 +149,26 @@ def zeroed():
 def test_what_is_not_derived_is_refused(model, options, message):
     with pytest.raises(fw.InputError, match=message):
         fw.torch.param_groups(model, **{"lr": 0.1, **options})
+
+
+@pytest.mark.parametrize("of", ["slopes", "embedding"])
+def test_other_parameters_too_change_the_output_alike_at_every_width(of):
+    """One step of Adam on PReLU's slopes alone, or on an embedding in front: √width as much if not divided by it."""
+    changes = []
+    for width in (32, 512):
+        drawn = []
+        for seed in range(12):
+            torch.manual_seed(seed)
+            model = nn.Sequential(nn.Embedding(9, width), nn.Linear(width, width), nn.PReLU(width), nn.Linear(width, 1))
+            token = torch.tensor([seed % 9])
+            fw.torch.critical_init_(model.double(), token, verbose=False)
+            groups = fw.torch.param_groups(model, lr=LR, optimizer=torch.optim.Adam, example_input=token)
+            step = torch.optim.Adam(
+                [g for g in groups if g["name"] == {"slopes": "2.weight", "embedding": "0.weight"}[of]]
+            )
+            before = model(token).sum()
+            before.backward()
+            step.step()
+            drawn.append(float((before - model(token).sum()).detach()) / LR)
+        changes.append(np.mean(drawn))
+    assert abs(np.log(changes[1] / changes[0])) < np.log(1.5)

@@ -24,6 +24,9 @@ layer is δ_i σ_j, so that Δz = −Σ_ij η |δ_i| |σ_j|: not a sum of square
     weights   η_W = (η/L) / (n_{ℓ−1} √(n_ℓ ⟨σ²⟩⁽ℓ⁻¹⁾ Π⁽ℓ⁾)) ,      biases   η_b = β (η/L) / √(n_ℓ Π⁽ℓ⁾) ,
 
 n_ℓ replaced by 1 in the output layer. Derived here; `tests/frontends/torch/test_learning_rates.py` measures it.
+
+Other parameters, PReLU's slopes or an embedding in front, have for one input a gradient of order one, over k numbers:
+η/L for SGD, (η/L)/√k for Adam, whose k steps add up.
 """
 
 import math
@@ -117,9 +120,10 @@ def param_groups(
         if layer.bias is not None:
             groups.append(_group(layer.bias, layer.bias_names[0], lr * bias))
     grouped = {id(p) for group in groups for p in group["params"]}
-    # a parameter for a whole layer, such as PReLU's slope: its gradient is of order one, as an output layer's bias has
-    others = [(n, p) for n, p in model.named_parameters() if id(p) not in grouped]
-    groups += [_group(p, name, lr / len(places)) for name, p in others]
+    for name, parameter in model.named_parameters():
+        if id(parameter) not in grouped:
+            shared = lr / len(places)
+            groups.append(_group(parameter, name, shared / math.sqrt(_used(parameter, reading)) if is_adam else shared))
     return [group for group in groups if group["params"][0].requires_grad]
 
 
@@ -175,6 +179,12 @@ def _size_for(reading: Reading) -> float:
     except InputError:  # an activation that critical_init_ would refuse
         K = 1.0
     return (K - C_b) / C_W if C_W > 0 and C_b < K else 1.0
+
+
+def _used(parameter: torch.nn.Parameter, reading: Reading) -> int:
+    """How many numbers of a parameter that is no layer's an input has a gradient of: of an embedding, one row."""
+    is_table = any(operation.startswith("embedding") for operation in reading.uses.get(id(parameter), ()))
+    return int(parameter.shape[-1]) if is_table else parameter.numel()
 
 
 def _group(parameter: torch.nn.Parameter, name: str, lr: float) -> dict[str, Any]:
