@@ -254,7 +254,7 @@ def test_default_initialisation_of_deep_networks_is_found_out() -> None:
         ("model", torch.ones(2, 3), {}, "`model` must be a torch.nn.Module or a function"),
         (lambda: 3, torch.ones(2, 3), {}, "must return a torch.nn.Module"),
         (lambda: 1 / 0, torch.ones(2, 3), {}, "ZeroDivisionError"),
-        (perceptron(3, 2).to(torch.cfloat), torch.ones(2, 3), {}, "complex parameters"),
+        (nn.Linear(3, 2, dtype=torch.cfloat), torch.ones(2, 3), {}, "complex parameters"),
         (perceptron(3, 2), torch.ones(2, 3, device="meta"), {}, "`batch` .* is on the meta device"),
         (torch.jit.script(perceptron(3, 2)), torch.ones(2, 3), {}, "is a compiled RecursiveScriptModule"),
     ],
@@ -296,3 +296,16 @@ def test_weights_as_they_are_with_a_layer_that_runs_for_all_inputs_at_once() -> 
     torch.manual_seed(0)
     found = inspect(PositionEmbedding(), torch.randint(0, 9, (4, 5)), initialisations=None)
     assert found.layers == ("tokens", "places", "out") and np.isfinite(found.columns["jacobian"].value).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "why"),
+    [
+        (nn.Sequential(nn.LayerNorm(7), nn.Linear(7, 8), nn.Tanh(), nn.Linear(8, 2)), "does not take the data as they"),
+        (nn.Sequential(nn.Linear(7, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 2)), "dropout in front of '3'"),
+        (nn.Sequential(nn.Linear(7, 8), nn.Tanh(), nn.AvgPool1d(2), nn.Linear(4, 2)), "'avg_pool1d' in front of '3'"),
+    ],
+)
+def test_no_theory_where_layers_read_something_else(model, why, x) -> None:
+    found = inspect(model, x, theory=True)
+    assert found.theory.startswith("no theory") and why in found.theory and found.columns["K"].theory is None

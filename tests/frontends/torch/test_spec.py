@@ -151,6 +151,11 @@ def test_activation_of_ones_own():
         fw.torch.from_spec(net, activation=nn.Tanh())
 
 
+class Half(nn.Module):
+    def forward(self, z):
+        return z[:, :2]
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
@@ -161,8 +166,29 @@ def test_activation_of_ones_own():
         (nn.Sequential(nn.Linear(2, 2), nn.Tanh()), "an activation after its last layer"),
         (nn.Sequential(nn.Conv1d(1, 1, 1)), "is a conv1d layer"),
         (nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.Linear(2, 2)), "has the normalisation '1'"),
+        (nn.Sequential(nn.LayerNorm(2), nn.Linear(2, 2)), "changes its inputs before '1' reads them"),
+        (nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.AvgPool1d(2), nn.Linear(2, 2)), "'avg_pool1d' in front of '3'"),
+        (nn.Sequential(nn.Linear(2, 4), nn.Tanh(), Half(), nn.Linear(2, 2)), "reads 2 numbers of the 4 before it"),
     ],
 )
 def test_what_is_no_mlp_is_refused(model, message):
     with pytest.raises(fw.InputError, match=message):
         fw.torch.to_spec(model)
+
+
+class Functional(nn.Module):
+    """No Linear module whose shape could be guessed."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = nn.ParameterList([nn.Parameter(torch.randn(5, 3)), nn.Parameter(torch.randn(2, 5))])
+
+    def forward(self, x):
+        return nn.functional.linear(torch.tanh(nn.functional.linear(x.flatten(1), self.weights[0])), self.weights[1])
+
+
+def test_an_example_shows_the_shape_where_none_can_be_guessed():
+    with pytest.raises(fw.InputError, match="`example_input` is needed"):
+        fw.torch.to_spec(Functional())
+    net = fw.torch.to_spec(Functional(), example_input=torch.randn(4, 1, 3))
+    assert (net.n_in, net.width, net.n_out, net.activation.name) == (3, 5, 2, "tanh")

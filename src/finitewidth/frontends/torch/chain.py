@@ -1,15 +1,20 @@
 """Models that are a chain: each layer reads the one before through one activation, the first reads the data."""
 
+from itertools import pairwise
+
 from finitewidth.errors import InputError
 from finitewidth.frontends.torch.model import Reading, activation_before
 from finitewidth.frontends.torch.signals import (
     Affine,
     Data,
+    Dropped,
     Elementwise,
     Normalised,
     Preactivation,
+    Resampled,
     Sum,
     Unknown,
+    since_layers,
     upstream,
 )
 
@@ -47,3 +52,22 @@ def check_chain(reading: Reading, remedy: str) -> None:
 def hidden_activations(reading: Reading) -> list[Elementwise | None]:
     """The activation in front of every layer but the first; None where there is none."""
     return [activation_before(call.source)[0] for call in reading.calls[1:]]
+
+
+def changed_between_layers(reading: Reading, *, dropout: bool) -> str:
+    """What makes a layer read something else than an activation of all neurons before it, in words; empty if nothing.
+
+    dropout: whether dropout counts.
+    """
+    for before, call in pairwise(reading.calls):
+        path = call.layer.path
+        for signal in since_layers(call.source):
+            if isinstance(signal, Resampled):
+                return f"{signal.operation!r} in front of {path!r}"
+            if dropout and isinstance(signal, Dropped) and signal.p > 0:
+                return f"dropout in front of {path!r} (in eval mode there is none)"
+        _, origin = activation_before(call.source)
+        follows = isinstance(origin, Preactivation) and origin.call is before
+        if follows and call.layer.kind == "linear" and call.layer.fan_in != before.layer.fan_out:
+            return f"{path!r}, which reads {call.layer.fan_in} numbers of the {before.layer.fan_out} before it"
+    return ""

@@ -49,7 +49,7 @@ def calculate_gain(activation: torch.nn.Module | Callable[[Any], Any] | Activati
         critical point (softplus) it is what comes nearest, and the note says so.
 
     Raises
-        InputError: what is not one function of each number, cannot be read, or has no useful choice at all (sigmoid).
+        InputError: what is not one function of each number, cannot be read, or has no useful choice at all (exp).
 
     >>> import finitewidth as fw, torch
     >>> gain = fw.torch.calculate_gain(torch.nn.GELU())

@@ -21,6 +21,7 @@ from finitewidth.architecture import MLP
 from finitewidth.errors import InputError
 from finitewidth.flow import flow
 from finitewidth.frontends.moments import angles, pairs
+from finitewidth.frontends.torch.chain import changed_between_layers
 from finitewidth.frontends.torch.inspect_layers import tensors
 from finitewidth.frontends.torch.model import Call, Reading, activation_before, read_model
 from finitewidth.frontends.torch.signals import Data, Preactivation
@@ -59,6 +60,8 @@ def _perceptron(reading: Reading, variances: np.ndarray) -> tuple[MLP, list[str]
         if call.layer.kind != "linear" or len(call.layer.calls) > 1:
             raise _NotCovered(f"layer {call.layer.path!r} is not a Linear that runs once")
         activations += _between(before, call)
+    if change := changed_between_layers(reading, dropout=True):
+        raise _NotCovered(f"it has {change}")
     if len(calls) < 2:
         raise _NotCovered("it has no hidden layer")
     if len({a.name for a in activations}) > 1:
@@ -78,7 +81,7 @@ def _perceptron(reading: Reading, variances: np.ndarray) -> tuple[MLP, list[str]
 
 def _between(before: Call | None, call: Call) -> list[Activation]:
     if before is None:
-        if not isinstance(call.source, Data):
+        if not (isinstance(call.source, Data) and call.source.is_input):
             raise _NotCovered("its first layer does not take the data as they are")
         return []
     activation, base = activation_before(call.source)

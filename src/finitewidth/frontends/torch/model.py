@@ -195,7 +195,7 @@ def _read(model: torch.nn.Module, example_input: Any, given: dict[str, Activatio
     recorder = Recorder(on_layer)
     with _unchanged(model), _uncompiled(model), recorder.follow(model, given):
         for tensor in tensors((args, kwargs)):
-            recorder.set(tensor, data(tensor))
+            recorder.set(tensor, data(tensor, is_input=True))
         try:
             with recorder:
                 output = model(*args, **kwargs)
@@ -295,6 +295,8 @@ def _stand_in(model: torch.nn.Module) -> torch.Tensor:
             if isinstance(module, kind):
                 shape = (2, module.in_channels, *(32,) * dimensions)
                 return torch.ones(shape, dtype=module.weight.dtype, device=module.weight.device)
+    if any(parameter.ndim >= 2 for parameter in model.parameters()):
+        raise InputError("`example_input` is needed to read this model: it has no Linear or Conv module to guess by")
     raise InputError("`model` has no Linear or Conv1d/2d/3d layers: there is nothing to initialise or to read")
 
 

@@ -30,10 +30,10 @@ from finitewidth.frontends.torch.signals import (
     Dropped,
     Elementwise,
     Normalised,
-    Preactivation,
     Resampled,
     Signal,
     Unknown,
+    since_layers,
     stripped,
     upstream,
 )
@@ -325,7 +325,7 @@ def _unknown(signal: Signal) -> str:
 def _remarks(reading: Reading) -> list[str]:
     """What the theory leaves out of this model."""
     remarks = []
-    inside = [s for call in reading.calls for s in _between(call.source)]
+    inside = [s for call in reading.calls for s in since_layers(call.source)]
     dropped = max((s.p for s in inside if isinstance(s, Dropped)), default=0.0)
     if dropped > 0:
         remarks.append(f"dropout of p = {dropped:g} multiplies variances by 1/(1 − p) in training; C_W leaves that out")
@@ -354,14 +354,3 @@ def _remarks(reading: Reading) -> list[str]:
 
 def _listed(operations: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in operations)
-
-
-def _between(signal: Signal) -> list[Signal]:
-    """What lies between a signal and the layers before it."""
-    found, waiting = [], [signal]
-    while waiting:
-        at = waiting.pop()
-        found.append(at)
-        if not isinstance(at, Preactivation):
-            waiting += at.parents
-    return found

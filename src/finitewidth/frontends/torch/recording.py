@@ -138,11 +138,13 @@ class Recorder(TorchFunctionMode):
 
     def _signal(self, name: str, args: Any, kwargs: Any, came: list[Signal], outputs: list[Any], shape: Any) -> Signal:
         if all(isinstance(s, Data) for s in came):
-            if name in operations.SAME:
+            if name in operations.SAME or (
+                name in operations.DROPPING and not _argument(args, kwargs, 2, "training", True)
+            ):
                 return came[0]
             mixed = any(self._is_weight(t) and t.ndim > 1 for t in tensors((args, kwargs)))
             if not mixed or operations.keeps_data(name):
-                return data(outputs[0], came)
+                return data(outputs[0], came, is_input=self._is_input(name, args, outputs))
             return Unknown(tuple(came), name, self.path)
         elif name in operations.SAME:
             return came[0]
@@ -168,6 +170,11 @@ class Recorder(TorchFunctionMode):
         several = sum(t.numel() > 1 for t in tensors((args, kwargs))) > 1  # a matrix product, a concatenation
         alike = len(came) == 1 and not several and outputs[0].shape == shape and name not in operations.MIXING
         return _after_unknown(came, name, self.path, outputs[0], alike)
+
+    def _is_input(self, name: str, args: Any, outputs: list[Any]) -> bool:
+        signal = self.get(args[0]) if args else None
+        same = isinstance(signal, Data) and signal.is_input and name in operations.REARRANGING
+        return same and outputs[0].numel() == args[0].numel()
 
     def _elementwise(self, name: str, args: Any, kwargs: Any, came: list[Signal]) -> Signal | None:
         if len({id(_base(s)) for s in came}) != 1 or name not in {*operations.ACTIVATIONS, *operations.TWINS}:
@@ -308,11 +315,11 @@ def _term(coefficient: float, signal: Signal) -> tuple[float, Signal]:
     return coefficient, signal
 
 
-def data(tensor: Any, came: Sequence[Signal] = ()) -> Data:
+def data(tensor: Any, came: Sequence[Signal] = (), *, is_input: bool = False) -> Data:
     """The signal of numbers that no layer has touched."""
     numbers = tensor.detach()
     numbers = (numbers.abs() if numbers.is_complex() else numbers).double()
-    return Data(float(numbers.square().mean()), tuple(came))
+    return Data(float(numbers.square().mean()), tuple(came), is_input)
 
 
 def _after_unknown(came: list[Signal], operation: str, path: str, tensor: Any, alike: bool) -> Signal:

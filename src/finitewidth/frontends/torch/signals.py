@@ -36,10 +36,14 @@ class Signal:
 
 @dataclass(frozen=True, eq=False)
 class Data(Signal):
-    """Numbers computed from the input without any weights of a layer; `mean_square` of all of them."""
+    """Numbers computed from the input without any weights of a layer; `mean_square` of all of them.
+
+    is_input: whether they are the numbers that the model is called with, in whatever shape.
+    """
 
     mean_square: float
     of: tuple[Signal, ...] = ()
+    is_input: bool = False
 
     @property
     def parents(self) -> tuple[Signal, ...]:
@@ -204,4 +208,14 @@ def upstream(signal: Signal) -> Iterator[Signal]:
         if id(at) not in seen:
             seen.add(id(at))
             yield at
+            waiting += at.parents
+
+
+def since_layers(signal: Signal) -> Iterator[Signal]:
+    """`signal` and what it was computed from, back to the layers before it and no further."""
+    waiting = [signal]
+    while waiting:
+        at = waiting.pop()
+        yield at
+        if not isinstance(at, Preactivation):
             waiting += at.parents

@@ -12,11 +12,13 @@ from finitewidth.activations import Activation
 from finitewidth.activations.entry import Known
 from finitewidth.architecture import MLP, Architecture, ResidualMLP
 from finitewidth.errors import InputError
-from finitewidth.frontends.torch.chain import check_chain, hidden_activations
+from finitewidth.frontends.torch.chain import changed_between_layers, check_chain, hidden_activations
 from finitewidth.frontends.torch.gain import as_activation
 from finitewidth.frontends.torch.model import Given, Reading, read_model
-from finitewidth.frontends.torch.residual_mlp import Residual, Stream, is_residual, residual_stream
-from finitewidth.frontends.torch.signals import Elementwise, Preactivation, stripped
+from finitewidth.frontends.torch.residual_mlp import SHAPE, Residual, Stream, is_residual, residual_stream
+from finitewidth.frontends.torch.signals import Data, Elementwise, Preactivation, stripped
+
+_CHAIN = "an MLP is a chain of Linear layers with one activation"
 
 PerLayer = float | Sequence[float] | None
 
@@ -108,6 +110,7 @@ def to_spec(
     C_W: PerLayer = None,
     lambda_b: PerLayer = None,
     lambda_W: PerLayer = None,
+    example_input: Any = None,
     activation: Given = None,
 ) -> MLP | ResidualMLP:
     """The `MLP` of a model that is a chain of `Linear` layers with one activation, or its `ResidualMLP`.
@@ -117,22 +120,24 @@ def to_spec(
 
     Arguments
         model: as `read_model` reads it. An activation after the last layer is refused: outputs are preactivations.
+            Dropout is left out, as in eval mode.
         C_b, C_W: variances as declared; None: measured, which `measured_variances` gives with their errors. Biases are
             few, so that C_b of one layer is known to √(2/n) only: declare it where you know it.
         lambda_b, lambda_W: learning rates. None: plain SGD, one rate for every parameter: λ_b = 1, λ_W⁽ℓ⁾ = n_{ℓ−1}.
-        activation: for activations that cannot be read, as for `critical_init_`.
+        example_input, activation: as for `critical_init_`; an example is needed where no shape can be guessed.
 
     Raises
-        InputError: for a model that is not such a chain, naming what it has instead.
+        InputError: for a model that is not such a chain, naming what it has instead; for one that changes its inputs
+            before the first layer (a normalisation, a factor), since predictions are for the numbers that this reads.
 
     >>> import finitewidth as fw, torch
     >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.Linear(8, 1))
     >>> fw.torch.to_spec(model, C_b=0.1, C_W=2.0)  # doctest: +ELLIPSIS
     MLP(activation=Activation(gelu), depth=2, width=8, n_in=4, n_out=1, C_b=0.1, C_W=2.0, lambda_b=1.0, lambda_W=(4...
     """
-    reading = read_model(model, activation=activation)
+    reading = read_model(model, example_input, activation=activation)
     stream = _checked(reading)
-    measured = measured_variances(model, activation=activation)
+    measured = measured_variances(model, example_input, activation=activation)
     fan_in = [float(layer.fan_in) for layer in reading.layers]
     functions = hidden_activations(reading) if stream is None else stream.activations
     net = MLP(
@@ -157,11 +162,26 @@ def _checked(reading: Reading) -> Stream | None:
         if layer.kind != "linear":
             raise InputError(f"`model`: {layer.path!r} is a {layer.kind} layer; an MLP has Linear layers only")
     if is_residual(reading):
-        return residual_stream(reading)
-    check_chain(reading, "an MLP is a chain of Linear layers with one activation")
+        stream = residual_stream(reading)
+        _check_between(reading, SHAPE)
+        return stream
+    check_chain(reading, _CHAIN)
+    _check_between(reading, _CHAIN)
     if not all(isinstance(stripped(output), Preactivation) for output in reading.outputs):
         raise InputError("`model` has an activation after its last layer; give the model without it")
     return None
+
+
+def _check_between(reading: Reading, remedy: str) -> None:
+    """Refuse models whose layers read something else than the inputs and all neurons before them as they are."""
+    source = stripped(reading.calls[0].source)
+    if isinstance(source, Data) and not source.is_input:
+        raise InputError(
+            f"`model` changes its inputs before {reading.layers[0].path!r} reads them; give the layers from there on, "
+            "and predict for inputs changed in the same way"
+        )
+    if change := changed_between_layers(reading, dropout=False):
+        raise InputError(f"`model` has {change}; {remedy}")
 
 
 def _one_activation(functions: list[Elementwise | None]) -> Activation | str:
