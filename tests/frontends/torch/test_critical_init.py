@@ -214,3 +214,24 @@ def test_named_arguments_may_be_any_mapping():
     x = torch.rand(3, 4)
     batch = MappingProxyType({"input": x})  # such as a BatchEncoding of a tokenizer
     assert critical_plan(nn.Linear(4, 2), batch).drawn[0].C_W == critical_plan(nn.Linear(4, 2), x).drawn[0].C_W
+
+
+class Halved(nn.Module):
+    """(x + f(x))/√2, the factor behind the sum or in front of its terms."""
+
+    def __init__(self, width, behind):
+        super().__init__()
+        self.inner, self.outer, self.behind = nn.Linear(width, width), nn.Linear(width, width), behind
+
+    def forward(self, x):
+        f = self.outer(torch.tanh(self.inner(x)))
+        return (x + f) / 2**0.5 if self.behind else x / 2**0.5 + f / 2**0.5
+
+
+def test_a_factor_behind_an_addition_is_one_of_its_terms():
+    plans = []
+    for behind in (True, False):
+        model = nn.Sequential(nn.Linear(6, 8), *(Halved(8, behind) for _ in range(3)), nn.ReLU(), nn.Linear(8, 2))
+        plans.append([p.C_W for p in critical_plan(model, torch.ones(2, 6)).drawn])
+    assert plans[0] == pytest.approx(plans[1])
+    assert plans[0][2::2] == pytest.approx([1.0] * 3)  # share (1 − γ²)/β² = 1: χ = 1 exactly

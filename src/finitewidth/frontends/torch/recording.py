@@ -28,6 +28,7 @@ from finitewidth.frontends.torch.signals import (
     Signal,
     Sum,
     Unknown,
+    upstream,
 )
 
 # of a weighted operation: (function, its name, arguments by name) -> the signal of its output, or None
@@ -183,7 +184,12 @@ class Recorder(TorchFunctionMode):
         options = {k: self._operand(v) for k, v in kwargs.items() if k != "out"}
         if any(v is _UNREADABLE for v in (*values, *options.values())):
             return None
-        return _applied(name, values, options, self.path)
+        found = _applied(name, values, options, self.path)
+        if found is not None and found.linear is not None and isinstance(found.base, Sum):  # (x + f(x))/√2
+            factor = found.linear
+            terms = tuple((factor * coefficient, signal) for coefficient, signal in found.base.terms)
+            return Sum(terms, self.path, multiple=(factor, found.base))
+        return found
 
     def _operand(self, value: Any) -> Any:
         """What an argument is to a twin: a signal, a number, or unreadable (a tensor of different numbers)."""
@@ -205,7 +211,8 @@ class Recorder(TorchFunctionMode):
         ):
             return None
         second = float(kwargs.get("alpha", 1.0)) * (1.0 if name == "add" else -1.0)
-        return Sum((_term(1.0, operands[0]), _term(second, operands[1])), self.path)
+        first, other = operands
+        return Sum((_skip_or_term(1.0, first, other), _skip_or_term(second, other, first)), self.path)
 
     def _affine(self, name: str, args: Any, kwargs: Any) -> Affine | None:
         """A signal and a tensor of different fixed numbers, added or multiplied."""
@@ -313,6 +320,14 @@ def _term(coefficient: float, signal: Signal) -> tuple[float, Signal]:
     if isinstance(signal, Affine) and signal.is_learned:
         return _term(coefficient * signal.scale**0.5, signal.of)
     return coefficient, signal
+
+
+def _skip_or_term(coefficient: float, signal: Signal, other: Signal) -> tuple[float, Signal]:
+    """A factor is that of the addition, γ x + f(x), unless f reads γ x as well: then that is the stream."""
+    if isinstance(signal, Sum) and signal.multiple is not None and all(s is not signal for s in upstream(other)):
+        factor, of = signal.multiple
+        return coefficient * factor, of
+    return _term(coefficient, signal)
 
 
 def data(tensor: Any, came: Sequence[Signal] = (), *, is_input: bool = False) -> Data:

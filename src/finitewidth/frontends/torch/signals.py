@@ -94,10 +94,11 @@ class Elementwise(Signal):
 
 @dataclass(frozen=True, eq=False)
 class Sum(Signal):
-    """Σ coefficient × signal."""
+    """Σ coefficient × signal. multiple: (c, s) if it is c × a sum s."""
 
     terms: tuple[tuple[float, Signal], ...]
     path: str
+    multiple: tuple[float, Signal] | None = None
 
     @property
     def parents(self) -> tuple[Signal, ...]:
