@@ -83,7 +83,8 @@ def critical(
         raise InputError(f"`distribution` must be 'normal' or 'orthogonal', but got {distribution!r}")
     if distribution == "orthogonal" and not isinstance(out_axis, int):
         raise InputError(f"`out_axis` must be one number with distribution='orthogonal', but got {out_axis!r}")
-    choice = critical_choice(named(activation) if isinstance(activation, str) else activation)
+    with jax.ensure_compile_time_eval():  # Flax and others make layers, and so initializers, inside of jit
+        choice = critical_choice(named(activation) if isinstance(activation, str) else activation)
     C_b, C_W, note = choice.C_b, choice.C_W, choice.note
     if mean_square is not None:
         if isinstance(mean_square, bool) or not 0 < mean_square < float("inf"):

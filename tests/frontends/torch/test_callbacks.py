@@ -177,3 +177,15 @@ def test_trainer_itself_logs(tmp_path):
     assert [row["step"] for row in logged] == [0, 2] and set(logged[0]) >= NAMES
     assert all(row["signals/gradient/net.2"] > 0 for row in logged)
     assert not net.net[0]._forward_hooks
+
+
+def test_watching_changes_no_parametrized_weight():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.utils.parametrizations.spectral_norm(torch.nn.Linear(3, 40)), torch.nn.Linear(40, 1)
+    )
+    monitor = fw.torch.SignalMonitor(net)
+    net(torch.rand(5, 3)).sum().backward()
+    before = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    assert set(monitor.measured()) == {"preactivation/0", "preactivation/1", "gradient/1"}
+    assert before and all(torch.equal(buffer, before[name]) for name, buffer in net.named_buffers())

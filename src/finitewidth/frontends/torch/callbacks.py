@@ -12,8 +12,7 @@ import torch
 
 from finitewidth.architecture import whole_number
 from finitewidth.errors import InputError
-
-_LAYERS = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
+from finitewidth.frontends.torch.model import LAYERS
 
 
 class SignalMonitor:
@@ -36,7 +35,7 @@ class SignalMonitor:
     """
 
     def __init__(self, model: torch.nn.Module) -> None:
-        self._layers = {path: m for path, m in model.named_modules() if isinstance(m, _LAYERS)}
+        self._layers = {path: m for path, m in model.named_modules() if isinstance(m, LAYERS)}
         if not self._layers:
             raise InputError("`model` has no Linear or Conv1d/2d/3d layers: there is nothing to watch")
         self._seen: dict[str, torch.Tensor] = {}
@@ -49,11 +48,13 @@ class SignalMonitor:
         return hook
 
     def measured(self) -> dict[str, float]:
-        """`preactivation/<path>` and, where there is a gradient, `gradient/<path>`: mean squares."""
+        """`preactivation/<path>` and, of weights that are parameters and have one, `gradient/<path>`: mean squares."""
         values = {f"preactivation/{path}": float(value) for path, value in self._seen.items()}
         for path, layer in self._layers.items():
-            if layer.weight.grad is not None:
-                values[f"gradient/{path}"] = float(layer.weight.grad.detach().float().square().mean())
+            # not layer.weight: a parametrized one is computed anew, which for spectral_norm changes its buffers
+            weight = dict(layer.named_parameters(recurse=False)).get("weight")
+            if weight is not None and weight.grad is not None:
+                values[f"gradient/{path}"] = float(weight.grad.detach().float().square().mean())
         return values
 
     def close(self) -> None:
