@@ -322,7 +322,8 @@ def _inspection(
 
 def _title(model: nn.Module | Build, draw: Draw) -> str:
     name = type(model).__name__ if isinstance(model, nn.Module) else getattr(model, "__name__", "model")
-    return f"{name}: {len(draw.names)} layers"
+    count = len(draw.names)
+    return f"{name}: {count} layer{'s' * (count != 1)}"
 
 
 def _by_input(draw: Draw, i: int) -> list[np.ndarray | None]:

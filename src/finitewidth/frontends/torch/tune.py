@@ -116,9 +116,10 @@ def tune_(
     Source: PDLT ch. 5; tuning partial Jacobians by measurement, He and Gromov, arXiv:2206.13568.
 
     Arguments
-        model: any module. Linear, convolutions, Embedding and MultiheadAttention (its output projection) are rescaled,
-            and their biases drawn anew; frozen and parametrised weights, those that are all zero, and other modules'
-            (an LSTM's) are left and reported. Tied weights share one scale.
+        model: any module. Linear, convolutions, Embedding, MultiheadAttention (its output projection) and whatever else
+            is found to be linear in its one matrix are rescaled, and their biases drawn anew; frozen and parametrised
+            weights, those that are all zero, and other modules' (an LSTM's) are left and reported. Tied weights share
+            one scale.
         batch: what the model is called with: a tensor with one input a row, a tuple of arguments, or a dictionary.
         variance: K, the variance that preactivations should have. None: K* of the activation where it has one (GELU,
             SiLU; see `fw.critical`), else 1.
