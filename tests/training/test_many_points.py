@@ -104,6 +104,21 @@ def test_a_singular_kernel_is_regularised_and_said_to_be(many, most_modes, monke
             fw.predict(LINEAR, X, y, X_TEST, order=0, algorithm=fw.Bayes(), solver=solver)
 
 
+@pytest.mark.parametrize("algorithm", [fw.GradientFlow(), fw.Newton(0.3, 4)], ids=str)
+def test_more_near_duplicates_than_the_preconditioner_has_modes_are_regularised(algorithm):
+    again = np.concatenate([X, X[:30] * (1 + 1e-12)])  # to rounding the same input, with another label
+    labels = np.concatenate([Y, rng.standard_normal((30, 2))])
+    few = fw.predict(RELU, again, labels, X_TEST, algorithm=algorithm, order=0)
+    assert "30 of 120 modes of Θ" in few.notes[0]
+    found = fw.predict(RELU, again, labels, X_TEST, algorithm=algorithm, order=0, solver=fw.Iterative(rank=10))
+    assert "singular to rounding: a regularisation of" in found.notes[0]
+    for of in ("mean", "variance"):
+        off, errors = abs(getattr(found, of) - getattr(few, of)), found.error[of] + few.error[of]
+        assert np.all(off <= errors) and errors.max() < 0.1
+    with pytest.raises(fw.InputError, match=r"singular to rounding .* allow for noise"):
+        fw.predict(RELU, again, labels, X_TEST, algorithm=fw.Bayes(), order=0, solver=fw.Iterative(rank=10))
+
+
 def test_a_kernel_that_errors_made_indefinite_is_refused_with_the_remedy(monkeypatch):
     monkeypatch.setattr(many_points, "MOST_MODES", 0)
     Theta = np.eye(4)

@@ -21,12 +21,20 @@ Columns = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Solution:
-    """X with the residual B − A X, both (N, m); how many iterations, and whether the tolerance was reached."""
+    """X with the residual B − A X, both (N, m); how many iterations, and whether the tolerance was reached.
+
+    singular: whether they were given up, X being longer than an A of the eigenvalues that are asked for has it.
+    """
 
     value: np.ndarray
     residual: np.ndarray
     iterations: int
     converged: bool
+    singular: bool = False
+
+
+class _TooLong(Exception):
+    """Ends iterations; of scipy's there is no other end."""
 
 
 def conjugate_gradients(
@@ -36,27 +44,38 @@ def conjugate_gradients(
     *,
     tolerance: float,
     iterations: int,
+    least: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Solution:
-    """X with |B − A X| ≤ tolerance |B|, in the mean square over columns, every one in units of its own length."""
+    """X with |B − A X| ≤ tolerance |B|, in the mean square over columns, every one in units of its own length.
+
+    Ends where A has an eigenvalue below `least`: residuals of conjugate gradients are orthogonal to X, so that of m
+    columns of unit length λ_min ≤ Σ_i x_i·A x_i/|X|² = Σ_i x_i·b_i/|X|² ≤ √m/|X|.
+    """
     lengths = np.linalg.norm(B, axis=0)
     unit = B / np.where(lengths > 0, lengths, 1.0)
-    done = 0
+    done, reached = 0, unit.ravel()
 
-    def count(_: np.ndarray) -> None:
-        nonlocal done
-        done += 1
+    def count(X: np.ndarray) -> None:
+        nonlocal done, reached
+        done, reached = done + 1, X
         if progress is not None:
             progress(done, iterations)
+        if least * float(np.linalg.norm(X)) > np.sqrt(B.shape[1]):
+            raise _TooLong
 
     as_one = (
         LinearOperator((B.size, B.size), matvec=_of_vectors(each, B.shape), dtype=float) for each in (A, preconditioner)
     )
-    found, failed = cg(
-        next(as_one), unit.ravel(), rtol=tolerance, atol=0.0, maxiter=iterations, M=next(as_one), callback=count
-    )
-    value = found.reshape(B.shape) * lengths
-    return Solution(value, B - A(value), done, failed == 0)
+    singular = False
+    try:
+        reached, failed = cg(
+            next(as_one), unit.ravel(), rtol=tolerance, atol=0.0, maxiter=iterations, M=next(as_one), callback=count
+        )
+    except _TooLong:
+        singular, failed = True, 1
+    value = reached.reshape(B.shape) * lengths
+    return Solution(value, B - A(value), done, failed == 0, singular)
 
 
 def _of_vectors(of_columns: Columns, shape: tuple[int, ...]) -> Columns:

@@ -8,10 +8,16 @@ found has residuals R = B − g A and r = y − A a, and
 so that the mean is known to the product of two residuals; R a, the correction that is made, is stated as its error.
 The covariance is off by R D + (R D)ᵀ + …, D = A⁻¹ (K_TT gᵀ − K_TX), whose rows are measured with a few random signs ω:
 E_ω (R D ω)_x² = Σ_x' (R D)²_xx' ≥ (R D)²_xx. That of the posterior is of second order, and needs no D.
+
+Modes that rounding cannot tell from λ = 0 hardly occur in B, by Cauchy and Schwarz, but in labels that contradict each
+other, where a grows as 1/λ: it would amplify every error of B. Where a random column shows such modes, ρ is added to
+them, and the labels' part ρ (A + ρ)⁻¹ y, all of these modes and little of others, is taken off y.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,13 +25,13 @@ from finitewidth.training.bayes import singular
 from finitewidth.training.conjugate_gradients import Columns, Nystrom, Solution, conjugate_gradients
 from finitewidth.training.distinct import Distinct
 from finitewidth.training.infinite_width import Outputs
-from finitewidth.training.modes import least_regularisation
+from finitewidth.training.modes import indefinite, least_regularisation
 from finitewidth.training.solvers import Iterative
 
 _SIGNS = 8
 """Columns of random signs."""
 
-Solve = Callable[[np.ndarray], Solution]
+Solve = Callable[..., Solution]
 Progress = Callable[[int, int], None]
 
 
@@ -48,53 +54,115 @@ def solving(A: np.ndarray, near: Nystrom, shift: float, solver: Iterative, progr
     )
 
 
+class _Solved(NamedTuple):
+    """A⁻¹ B in `inputs`, a = A⁻¹ y, labels y, what solves for more columns, and all that has been solved.
+
+    Where A is singular to rounding: what was `added` to it, y without what modes below that held, and `pulled`, what
+    was taken off y at first.
+    """
+
+    inputs: Solution
+    a: np.ndarray
+    y: np.ndarray
+    solve: Solve
+    solutions: tuple[Solution, ...]
+    added: float
+    pulled: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
+def _together(B: np.ndarray, y: np.ndarray, solve: Solve, least: float) -> _Solved | None:
+    """B and y at once: none of them is solved before all are. None where there are eigenvalues below `least`.
+
+    A random column shows them, and labels that contradict each other do.
+    """
+    X = B.shape[1]
+    if solve(_signs(len(B), 1), least=least).singular:
+        return None
+    found = solve(np.concatenate([B, y], axis=1), least=least)
+    if found.singular:
+        return None
+    inputs = replace(found, value=found.value[:, :X], residual=found.residual[:, :X])
+    return _Solved(inputs, found.value[:, X:], y, solve, (found,), 0.0, np.zeros_like(y))
+
+
+def _solved(problem: Distinct, regularisation: float, solver: Iterative, progress: Progress | None) -> _Solved:
+    """(Θ_TT + ρ)⁻¹ of Θ_TX and of labels.
+
+    Raises
+        InputError: for a Θ that is indefinite beyond rounding.
+    """
+    Theta, B, y = problem.Theta_TT, problem.Theta_XT.T, problem.targets
+    near = _nystrom(Theta, solver)
+    least, notes = least_regularisation(near.S[0], len(Theta))
+    if near.S[-1] + regularisation >= least:
+        found = _together(B, y, solving(Theta, near, regularisation, solver, progress), least)
+        if found is not None:
+            return found
+    added = max(least - regularisation, 0.0)
+    solve = solving(Theta, near, regularisation + added, solver, progress)
+    labels = solve(y, least=0.5 * least)  # rounding takes a quarter of `least` at most
+    if labels.singular:
+        raise indefinite(regularisation, added)
+    pulled = added * labels.value
+    fitted = y - pulled  # twice, as what modes without a rate hold is found to 1/(4N) only
+    fitted = fitted - added * solve(fitted).value
+    again, inputs = solve(fitted), solve(B)
+    said = (*notes, "labels along modes of Θ with rates as small as that are not fitted")
+    return _Solved(inputs, again.value, fitted, solve, (labels, again, inputs), added, pulled, said)
+
+
 def trained_outputs(
     problem: Distinct, regularisation: float, fraction: float, solver: Iterative, progress: Progress | None = None
 ) -> Outputs:
-    """Mean and covariance with g = `fraction` Θ_XT (Θ_TT + ρ)⁻¹: 1 at the end of training."""
-    near, X = _nystrom(problem.Theta_TT, solver), len(problem.Theta_XT)
-    regularised: tuple[str, ...] = ()
-    least, said = least_regularisation(near.S[0], len(problem.Theta_TT))
-    if near.S[-1] + regularisation < least:
-        regularisation, regularised = least, said
-    solve = solving(problem.Theta_TT, near, regularisation, solver, progress)
-    found = solve(np.concatenate([problem.Theta_XT.T, problem.targets], axis=1))
-    g, R, a = fraction * found.value[:, :X].T, fraction * found.residual[:, :X].T, found.value[:, X:]
+    """Mean and covariance with g = `fraction` Θ_XT (Θ_TT + ρ)⁻¹: 1 at the end of training.
+
+    Raises
+        InputError: for a Θ that is indefinite beyond rounding.
+    """
+    of = _solved(problem, regularisation, solver, progress)
+    g, R, a = fraction * of.inputs.value.T, fraction * of.inputs.residual.T, of.a
     change = problem.K_TT @ g.T - problem.K_XT.T  # − Cov(z_T(0), z_X)
     half = g @ (0.5 * (change - problem.K_XT.T))
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(X, _SIGNS))
-    later = solve(change @ signs)
-    off = 2 * np.sqrt(np.mean((R @ later.value) ** 2, axis=1))[:, None]
+    later = of.solve(change @ _signs(len(g), _SIGNS))
+    # what was added to ρ leaves a residual, too, and has drawn labels back three times
+    off = 2 * np.sqrt(np.mean(((R + of.added * g) @ later.value) ** 2, axis=1))[:, None]
+    mean_error = _error(R @ a) + _error(3 * g @ of.pulled)
     # errors E of Θ: (E_XT − g E_TT) D, D being what a random sum of its columns is to one of them
-    per_column = np.abs(later.value).sum(0).mean() / np.sqrt(X)
+    per_column = np.abs(later.value).sum(0).mean() / np.sqrt(len(g))
     of_kernel = _kernel_error(problem.Theta_error, problem.Theta_size) * _reach(g, fraction)
+    mean_error = mean_error + of_kernel * np.abs(a).sum(0)
     variance_error = off + 2 * of_kernel * per_column + problem.K_error * _reach(g) ** 2
-    mean_error = _error(R @ a) + of_kernel * np.abs(a).sum(0)
-    notes, doubt = _said(solver, found, later)
+    notes, doubt = _said(solver, *of.solutions, later)
     return Outputs(
-        g @ problem.targets + R @ a,
+        g @ of.y + R @ a,
         problem.K_XX + half + half.T,
         mean_error,
         np.broadcast_to(variance_error, mean_error.shape),
-        (*regularised, *notes),
+        (*of.notes, *notes),
         doubt=doubt,
     )
 
 
 def posterior_outputs(problem: Distinct, noise: float, solver: Iterative, progress: Progress | None = None) -> Outputs:
-    """The posterior, without its evidence: that needs a determinant."""
-    X = len(problem.K_XT)
-    near = _nystrom(problem.K_TT, solver)
-    if near.S[-1] + noise < least_regularisation(near.S[0], len(problem.K_TT))[0]:
+    """The posterior, without its evidence: that needs a determinant.
+
+    Raises
+        InputError: where the prior is singular to rounding.
+    """
+    near, found = _nystrom(problem.K_TT, solver), None
+    least = least_regularisation(near.S[0], len(problem.K_TT))[0]
+    if near.S[-1] + noise >= least:
+        solve = solving(problem.K_TT, near, noise, solver, progress)
+        found = _together(problem.K_XT.T, problem.targets, solve, least)
+    if found is None:
         raise singular(noise, float(np.trace(problem.K_TT)) / len(problem.K_TT))
-    solve = solving(problem.K_TT, near, noise, solver, progress)
-    found = solve(np.concatenate([problem.K_XT.T, problem.targets], axis=1))
-    g, R, a = found.value[:, :X].T, found.residual[:, :X].T, found.value[:, X:]
+    g, R, a = found.inputs.value.T, found.inputs.residual.T, found.a
     half = 0.5 * (g @ problem.K_XT.T + R @ g.T)  # K_XT gᵀ + R gᵀ, to second order in R
     reach, of_kernel = _reach(g), _kernel_error(problem.K_error, problem.K_size)
     mean_error = _error(R @ a) + of_kernel * reach * np.abs(a).sum(0)
     variance_error = _error(np.einsum("xt,xt->x", R, g)[:, None]) + of_kernel * reach**2
-    notes, doubt = _said(solver, found)
+    notes, doubt = _said(solver, *found.solutions)
     return Outputs(
         g @ problem.targets + R @ a,
         problem.K_XX - half - half.T,
@@ -103,6 +171,10 @@ def posterior_outputs(problem: Distinct, noise: float, solver: Iterative, progre
         (*notes, "log_evidence needs a determinant, which conjugate gradients do not have: solver=fw.Direct() does"),
         doubt=doubt,
     )
+
+
+def _signs(rows: int, columns: int) -> np.ndarray:
+    return np.random.default_rng(0).choice([-1.0, 1.0], size=(rows, columns))
 
 
 def _nystrom(A: np.ndarray, solver: Iterative) -> Nystrom:

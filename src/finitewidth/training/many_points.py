@@ -23,6 +23,7 @@ from finitewidth.training.modes import (
     ended_fraction,
     gained,
     has_bound,
+    indefinite,
     largest_rate,
     least_regularisation,
 )
@@ -117,11 +118,8 @@ def _ended(algorithm: Algorithm, problem: Distinct, regularisation: float, fract
         least, notes = least_regularisation(largest_rate(Theta), len(Theta))
         Theta.flat[:: len(Theta) + 1] += least
         factor = factored_in_place(Theta, worst=0.0)
-    if factor is None:  # its negative modes are larger than rounding makes them: errors of the kernels
-        raise InputError(
-            f"`regularisation` {regularisation:g} is too small: Θ on the training inputs has no Cholesky factor with "
-            f"{regularisation + least:.2g} added to it (inputs almost alike); merge such inputs, or give more of it"
-        )
+    if factor is None:
+        raise indefinite(regularisation, least)
     value = fraction * factor.solve(problem.Theta_XT.T).T
     return Gain(value, np.finfo(float).eps / factor.condition, notes)
 

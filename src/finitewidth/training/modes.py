@@ -130,6 +130,14 @@ def least_regularisation(largest: float, N: int) -> tuple[float, tuple[str, ...]
     )
 
 
+def indefinite(regularisation: float, added: float) -> InputError:
+    """That Θ has negative modes which are larger than rounding makes them: errors of the kernels."""
+    return InputError(
+        f"`regularisation` {regularisation:g} is too small: Θ on the training inputs has no Cholesky factor with "
+        f"{regularisation + added:.2g} added to it (inputs almost alike); merge such inputs, or give more of it"
+    )
+
+
 def largest_rate(Theta: np.ndarray) -> float:
     """λ_max, by Lanczos iteration where there are many inputs."""
     if len(Theta) < 64:
