@@ -128,6 +128,44 @@ def test_a_kernel_that_errors_made_indefinite_is_refused_with_the_remedy(monkeyp
         many_points.outputs_of_many(fw.GradientFlow(), kernels, np.ones((3, 1)), 0.0, None)
 
 
+def test_rates_that_errors_made_negative_are_regularised_more():
+    half = rng.standard_normal((90, 40))
+    Theta = half @ half.T
+    rates, modes = np.linalg.eigh(Theta[:80, :80])
+    least = 4 * 80 * np.finfo(float).eps * rates[-1]
+    Theta[:80, :80] -= 0.7 * least * np.outer(modes[:, 0], modes[:, 0])  # with `least` added, still far below it
+    kernels = Kernels(Theta.copy(), Theta, 1e-15, 1e-15, np.arange(80), np.arange(80, 90))
+    y = rng.standard_normal((80, 1))
+    true = Theta[80:, :80] @ modes[:, 40:] / rates[40:] @ (modes[:, 40:].T @ y)
+    found = many_points.outputs_of_many(fw.GradientFlow(), kernels, y, 0.0, fw.Iterative())
+    assert "64 N ε λ_max" in found.notes[0]
+    assert np.all(abs(found.mean - true) <= found.mean_error) and found.mean_error.max() < 1e-5
+
+
+@pytest.mark.parametrize("pull", [0.0, 1e8])
+@pytest.mark.parametrize("time", [1e-6, 1.0, 100.0])
+def test_what_polynomials_leave_out_is_stated_for_single_labels_and_small_gains(pull, time, many):
+    y = np.zeros((90, 2))
+    y[3] = 1, -1
+    request = {"algorithm": fw.GradientFlow(time), "order": 0, "regularisation": pull}
+    modes = fw.predict(RELU, X, y, X_TEST, **request, solver=fw.Direct())
+    found = fw.predict(RELU, X, y, X_TEST, **request, solver=fw.Iterative())
+    assert "Chebyshev" in found.notes[0]
+    assert_alike(found, modes)
+    assert found.error["mean"].max() < 1e-8 * abs(found.mean).max()
+
+
+@pytest.mark.parametrize("solver", [None, fw.Iterative()])
+def test_a_network_that_learns_nothing_is_refused_but_has_a_posterior(solver, many):
+    frozen = fw.MLP("relu", depth=2, width=64, n_out=2, C_W=2.0, lambda_b=0.0, lambda_W=0.0)
+    for algorithm in (fw.GradientFlow(), fw.GradientFlow(1.0), fw.Newton()):
+        with pytest.raises(fw.InputError, match=r"`lambda_b` and `lambda_W` zero .* nothing is learned"):
+            fw.predict(frozen, X, Y, algorithm=algorithm, order=0, solver=solver)
+    asked = {"algorithm": fw.Bayes(0.1), "order": 0, "solver": solver}
+    same = fw.predict(fw.MLP("relu", depth=2, width=64, n_out=2, C_W=2.0), X, Y, X_TEST, **asked)
+    np.testing.assert_array_equal(fw.predict(frozen, X, Y, X_TEST, **asked).mean, same.mean)
+
+
 def test_duplicates_without_noise_have_no_posterior(many):
     with pytest.raises(fw.InputError, match="duplicate or dependent inputs"):
         fw.predict(TANH, X_AGAIN, Y_AGAIN, X_TEST, order=0, algorithm=fw.Bayes())

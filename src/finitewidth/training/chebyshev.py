@@ -30,7 +30,8 @@ class Chebyshev:
     def of(
         cls, function: Callable[[np.ndarray], np.ndarray], top: float, relative: float, roundings: float = 0.0
     ) -> "Chebyshev | None":
-        """With a tail of `relative`/top, or what rounding allows; None if that takes a degree beyond `HIGHEST`.
+        """With a tail of `relative`/top, of `relative` φ if that is less, or what rounding allows; None if that takes a
+        degree beyond `HIGHEST`.
 
         Arguments
             function: φ of an array of λ. relative: what Θ_XT φ may be off by, as φ is multiplied by λ ≤ top.
@@ -45,7 +46,7 @@ class Chebyshev:
             largest = float(np.abs(values).max())
             # of a sum of so many coefficients
             rounding = (4 * np.sqrt(degree) + roundings) * np.finfo(float).eps * largest
-            allowed = max(relative / top, rounding)
+            allowed = max(relative * min(1 / top, largest), rounding)
             tails = np.abs(found[::-1]).cumsum()[::-1]  # of all from here on
             if tails[degree // 2] <= allowed:
                 kept = max(1, int(np.argmax(tails <= allowed)))

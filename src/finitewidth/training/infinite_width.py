@@ -24,13 +24,14 @@ class Gain:
     """g of shape (N_X, N_T), its relative error, and what a reader must know of it.
 
     Attributes
-        error: of rounding. Errors of the kernels are amplified as it is. truncation: what was left out beside.
+        error: of rounding. Errors of the kernels are amplified as it is. left_out: the length of what is missing
+            beside, at most, (N_X,).
     """
 
     value: np.ndarray
     error: float
     notes: tuple[str, ...] = ()
-    truncation: float = 0.0
+    left_out: np.ndarray | None = None
 
 
 class Blocks(Protocol):
@@ -166,8 +167,9 @@ def outputs_of(
     g: Gain, covariance: np.ndarray, kernels: Blocks, targets: np.ndarray, log_evidence: float | None = None
 ) -> Outputs:
     """What the gain makes of the targets, and of the errors: those of kernels are amplified as rounding is."""
-    of_kernels = max(kernels.Theta_error / kernels.Theta_size, kernels.K_error / kernels.K_size)
-    relative = g.truncation + g.error * (1.0 + of_kernels / np.finfo(float).eps)
+    sizes = (kernels.Theta_error, kernels.Theta_size), (kernels.K_error, kernels.K_size)
+    of_kernels = max(error / size for error, size in sizes if size > 0)
+    relative = g.error * (1.0 + of_kernels / np.finfo(float).eps)
     mean = g.value @ targets
     mean_error = relative * (np.abs(g.value) @ np.abs(targets))
     return Outputs(mean, covariance, mean_error, np.full(mean.shape, relative * kernels.K_size), g.notes, log_evidence)

@@ -31,6 +31,12 @@ from finitewidth.training.solvers import Iterative
 _SIGNS = 8
 """Columns of random signs."""
 
+_MOST_PULLS = 5
+"""How often labels are freed of modes without a rate."""
+
+_TIMES = (4, 64, 1024)
+"""N ε λ_max that are added to a singular Θ: more only where errors of the kernel have made rates negative."""
+
 Solve = Callable[..., Solution]
 Progress = Callable[[int, int], None]
 
@@ -58,7 +64,7 @@ class _Solved(NamedTuple):
     """A⁻¹ B in `inputs`, a = A⁻¹ y, labels y, what solves for more columns, and all that has been solved.
 
     Where A is singular to rounding: what was `added` to it, y without what modes below that held, and `pulled`, what
-    was taken off y at first.
+    other modes lack of y by that.
     """
 
     inputs: Solution
@@ -92,24 +98,40 @@ def _solved(problem: Distinct, regularisation: float, solver: Iterative, progres
     Raises
         InputError: for a Θ that is indefinite beyond rounding.
     """
-    Theta, B, y = problem.Theta_TT, problem.Theta_XT.T, problem.targets
-    near = _nystrom(Theta, solver)
-    least, notes = least_regularisation(near.S[0], len(Theta))
+    Theta, near, B = problem.Theta_TT, _nystrom(problem.Theta_TT, solver), problem.Theta_XT.T
+    least, _ = least_regularisation(near.S[0], len(Theta))
     if near.S[-1] + regularisation >= least:
-        found = _together(B, y, solving(Theta, near, regularisation, solver, progress), least)
+        found = _together(B, problem.targets, solving(Theta, near, regularisation, solver, progress), least)
         if found is not None:
             return found
-    added = max(least - regularisation, 0.0)
-    solve = solving(Theta, near, regularisation + added, solver, progress)
-    labels = solve(y, least=0.5 * least)  # rounding takes a quarter of `least` at most
-    if labels.singular:
-        raise indefinite(regularisation, added)
-    pulled = added * labels.value
-    fitted = y - pulled  # twice, as what modes without a rate hold is found to 1/(4N) only
-    fitted = fitted - added * solve(fitted).value
-    again, inputs = solve(fitted), solve(B)
-    said = (*notes, "labels along modes of Θ with rates as small as that are not fitted")
-    return _Solved(inputs, again.value, fitted, solve, (labels, again, inputs), added, pulled, said)
+    for times in _TIMES:
+        least, notes = least_regularisation(near.S[0], len(Theta), times)
+        added = max(least - regularisation, 0.0)
+        solve = solving(Theta, near, regularisation + added, solver, progress)
+        if (solved := _freed(problem.targets, solve, added, solver)) is None:
+            continue
+        y, solutions = solved
+        inputs, pulled = solve(B), len(solutions) * added * solutions[0].value
+        said = (*notes, "labels along modes of Θ with rates as small as that are not fitted")
+        return _Solved(inputs, solutions[-1].value, y, solve, (*solutions, inputs), added, pulled, said)
+    raise indefinite(regularisation, added)
+
+
+def _freed(y: np.ndarray, solve: Solve, added: float, solver: Iterative) -> tuple[np.ndarray, list[Solution]] | None:
+    """Labels without what modes of rates far below `added` hold of them, and (A + added)⁻¹ of them, at first and last.
+
+    None where that does not get less: for rates that are negative, by errors of the kernel.
+    """
+    solutions = [solve(y)]
+    lengths = [float(np.linalg.norm(y))]
+    for _ in range(_MOST_PULLS):  # once finds it to 1/(4N) only
+        left = added * solutions[-1].value
+        lengths.append(float(np.linalg.norm(left)))
+        if lengths[-1] <= solver.tolerance * lengths[0]:
+            return y, solutions
+        y = y - left
+        solutions.append(solve(y))
+    return (y, solutions) if lengths[-1] <= 0.5 * lengths[1] else None
 
 
 def trained_outputs(
@@ -125,9 +147,9 @@ def trained_outputs(
     change = problem.K_TT @ g.T - problem.K_XT.T  # − Cov(z_T(0), z_X)
     half = g @ (0.5 * (change - problem.K_XT.T))
     later = of.solve(change @ _signs(len(g), _SIGNS))
-    # what was added to ρ leaves a residual, too, and has drawn labels back three times
+    # what was added to ρ leaves a residual, too
     off = 2 * np.sqrt(np.mean(((R + of.added * g) @ later.value) ** 2, axis=1))[:, None]
-    mean_error = _error(R @ a) + _error(3 * g @ of.pulled)
+    mean_error = _error(R @ a) + _error(g @ of.pulled)
     # errors E of Θ: (E_XT − g E_TT) D, D being what a random sum of its columns is to one of them
     per_column = np.abs(later.value).sum(0).mean() / np.sqrt(len(g))
     of_kernel = _kernel_error(problem.Theta_error, problem.Theta_size) * _reach(g, fraction)

@@ -6,6 +6,7 @@ where that is asked for: conjugate gradients take the operations of Cholesky at 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -70,19 +71,25 @@ def outputs_of_many(
             found = _trained(problem, _ended(algorithm, problem, regularisation, fraction))
     else:
         found = _trained(problem, _before_the_end(algorithm, problem, regularisation, solver, progress))
-    return Outputs(
-        found.mean,
-        found.covariance,
-        found.mean_error,
-        found.variance_error,
-        (*problem.notes, *found.notes),
-        found.log_evidence,
-        found.doubt,
-    )
+    return replace(found, notes=(*problem.notes, *found.notes))
 
 
 def _trained(problem: Distinct, g: Gain) -> Outputs:
-    return outputs_of(g, trained_covariance(g.value, problem), problem, problem.targets)
+    """With what is left out of g: δg moves means by |δg| |y| at most, and variances by 2 |δg| √(Σ_t K_tt Var z_x).
+
+    The latter is Cauchy and Schwarz's bound of 2 δg · Cov(z_T(0), z_x).
+    """
+    found = outputs_of(g, trained_covariance(g.value, problem), problem, problem.targets)
+    if g.left_out is None:
+        return found
+    variance = np.maximum(found.covariance.diagonal(), 0.0)
+    of_mean = g.left_out[:, None] * np.linalg.norm(problem.targets, axis=0)
+    of_variance = 2 * g.left_out * np.sqrt(np.trace(problem.K_TT) * variance)
+    return replace(
+        found,
+        mean_error=found.mean_error + of_mean,
+        variance_error=found.variance_error + of_variance[:, None],
+    )
 
 
 def _posterior(problem: Distinct, noise: float, solver: Solver | None, progress: Progress | None) -> Outputs:
@@ -144,6 +151,6 @@ def _before_the_end(
             value = series.applied(lambda v: Theta @ v, columns, progress).T
             amplified = max(1.0, (top + regularisation) * series.largest) + roundings
             note = f"Chebyshev polynomials of degree {series.products} in Θ"
-            return Gain(value, np.finfo(float).eps * amplified, (note,), top * series.tail)
+            return Gain(value, np.finfo(float).eps * amplified, (note,), series.tail * np.linalg.norm(columns, axis=0))
     added = Theta + regularisation * np.eye(len(Theta)) if regularisation else Theta
     return gain_by_modes(algorithm, added, problem.Theta_XT)

@@ -121,12 +121,12 @@ def check_step(algorithm: Algorithm, largest: float) -> None:
         )
 
 
-def least_regularisation(largest: float, N: int) -> tuple[float, tuple[str, ...]]:
+def least_regularisation(largest: float, N: int, times: float = 4) -> tuple[float, tuple[str, ...]]:
     """What a Θ of N inputs that is singular to rounding needs to be divided by, and the note that says so."""
-    least = 4 * N * float(np.finfo(float).eps) * largest
+    least = times * N * float(np.finfo(float).eps) * largest
     return least, (
-        f"Θ on the training inputs is singular to rounding: a regularisation of {least:.2g}, 4 N ε λ_max, was added to "
-        "it; give `regularisation` to choose your own",
+        f"Θ on the training inputs is singular to rounding: a regularisation of {least:.2g}, {times:g} N ε λ_max, was "
+        "added to it; give `regularisation` to choose your own",
     )
 
 

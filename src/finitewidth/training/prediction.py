@@ -97,6 +97,8 @@ def predict(
         kernels, found = _with_tensors(net, problem, algorithm)
     else:
         kernels, found = _with_neurons(net, problem, algorithm, neurons, progress)
+    if not isinstance(algorithm, Bayes) and not kernels.Theta.any():
+        raise InputError("`net` has `lambda_b` and `lambda_W` zero in all layers that are read: nothing is learned")
     pull = regularisation or 0.0
     if loss == "mse":
         infinite = _infinite_width(algorithm, kernels, problem.targets, pull, solver, progress)

@@ -26,8 +26,9 @@ class Iterative:
     for every input asked about, where a Cholesky factor takes N³/3 in all: slower than `Direct` up to 8000 training
     inputs at least, with less memory, and smaller errors where Θ is ill-conditioned. Few iterations are enough where
     Θ + ρ is well conditioned, by its nature (ReLU) or by `regularisation` or noise; `Prediction.notes` says how many.
-    A Θ that is singular to rounding (inputs almost alike) is regularised by 4 N ε λ_max, and labels along modes below
-    that are not fitted, which notes say; errors say what it changes.
+    A Θ that is singular to rounding (inputs almost alike) is regularised by 4 N ε λ_max, by more where errors of the
+    kernel have made rates negative, and labels along modes below that are not fitted, which notes say; errors say what
+    it changes.
 
     Arguments
         tolerance: residual of conjugate gradients relative to the right side, between 0 and 1.
