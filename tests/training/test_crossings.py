@@ -118,3 +118,17 @@ def test_the_rest_of_real_networks_is_what_is_stated(depth, trained):
         assert np.abs(rest / error).max() > 8  # it is there
         clearest = np.argmax(np.abs(rest / error))
         assert 0.5 < rest[clearest] / p.left_out["mean"].values[clearest, 0] < 2.0
+
+
+@pytest.mark.parametrize("algorithm", [fw.GradientFlow(0.0), fw.GradientDescent(0.01, 0)], ids=str)
+@pytest.mark.parametrize("N", [3, 20])
+def test_nothing_crosses_where_nothing_is_trained(algorithm, N):
+    x = np.random.default_rng(1).standard_normal((N, 2))
+    p = fw.predict(network("relu", 2), x, x[:, 0], algorithm=algorithm, neurons=64)
+    assert not p.mean.any() and not p.left_out["mean"].any() and not p.left_out["variance"].any()
+
+
+def test_opposite_inputs_have_an_estimate():
+    x = np.random.default_rng(0).standard_normal(3)  # what is left of K given z_x is rounding, here below zero
+    p = fw.predict(fw.MLP("relu", depth=2, width=64, C_W=2.0), [x, -x], [1.0, 1.0])
+    assert np.all(np.isfinite(p.left_out["mean"])) and p.left_out["mean_error"].max() > 0

@@ -159,7 +159,7 @@ def test_what_polynomials_leave_out_is_stated_for_single_labels_and_small_gains(
 def test_a_network_that_learns_nothing_is_refused_but_has_a_posterior(solver, many):
     frozen = fw.MLP("relu", depth=2, width=64, n_out=2, C_W=2.0, lambda_b=0.0, lambda_W=0.0)
     for algorithm in (fw.GradientFlow(), fw.GradientFlow(1.0), fw.Newton()):
-        with pytest.raises(fw.InputError, match=r"`lambda_b` and `lambda_W` zero .* nothing is learned"):
+        with pytest.raises(fw.InputError, match=r"`lambda_b` and `lambda_W` 0 .* nothing is learned"):
             fw.predict(frozen, X, Y, algorithm=algorithm, order=0, solver=solver)
     asked = {"algorithm": fw.Bayes(0.1), "order": 0, "solver": solver}
     same = fw.predict(fw.MLP("relu", depth=2, width=64, n_out=2, C_W=2.0), X, Y, X_TEST, **asked)

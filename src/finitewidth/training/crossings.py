@@ -280,13 +280,15 @@ def _next_B(layer: _Layer, a: int, B: np.ndarray) -> np.ndarray:
 def _on_kink(layer: _Layer, a: int, place: float, normal: np.ndarray) -> np.ndarray:
     """σ′ at all inputs of neurons with z_a = κ, (count, N); 0 at a itself."""
     along = layer.K[a] / layer.K[a, a]
-    z = along * place + normal @ _root(layer.K - np.outer(layer.K[a], along)).T
+    # of inputs x and −x nothing is left but rounding, beside which K itself is the measure
+    left = _root(layer.K - np.outer(layer.K[a], along), float(layer.K.diagonal().max()))
+    z = along * place + normal @ left.T
     slopes = layer.activation.evaluate(z, (1,))[0].copy()
     slopes[:, a] = 0.0
     return slopes
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
-    """R with R Rᵀ = covariance, to a billionth: of one matrix for every input, an eigenbasis would be slow."""
-    noise = 1e-9 * max(float(covariance.diagonal().max()), np.finfo(float).tiny)
+def _root(covariance: np.ndarray, size: float = 0.0) -> np.ndarray:
+    """R with R Rᵀ = covariance, to a billionth of it or of `size`: of so many matrices eigenbases would be slow."""
+    noise = 1e-9 * max(float(covariance.diagonal().max()), size, np.finfo(float).tiny)
     return np.linalg.cholesky(covariance + noise * np.eye(len(covariance)))

@@ -89,6 +89,8 @@ def predict(
     _check_request(algorithm, order, loss, regularisation)
     _check_solver(solver, algorithm, order, loss)
     problem = Problem.of(net, x_train, y_train, x_test, loss=loss)
+    if not (isinstance(algorithm, Bayes) or net.per_layer("lambda_b").any() or net.per_layer("lambda_W").any()):
+        raise InputError("`net` has `lambda_b` and `lambda_W` 0 in every layer, so nothing is learned; give it rates")
     if order:
         must_be_plain(net, "the first order in 1/n (order=1)")
     if order == 0:
@@ -97,8 +99,6 @@ def predict(
         kernels, found = _with_tensors(net, problem, algorithm)
     else:
         kernels, found = _with_neurons(net, problem, algorithm, neurons, progress)
-    if not isinstance(algorithm, Bayes) and not kernels.Theta.any():
-        raise InputError("`net` has `lambda_b` and `lambda_W` zero in all layers that are read: nothing is learned")
     pull = regularisation or 0.0
     if loss == "mse":
         infinite = _infinite_width(algorithm, kernels, problem.targets, pull, solver, progress)

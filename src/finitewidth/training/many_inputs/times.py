@@ -61,6 +61,8 @@ class TimeNodes:
             InputError: for more steps of descent than can be summed.
         """
         match algorithm:
+            case GradientFlow(0) | GradientDescent(steps=0):
+                return cls.of_no_time(len(rates))
             case GradientFlow(time):
                 end = min(time, _ENDED / float(rates.min()))
                 panels = list(_panels(end, 1.0 / float(rates.max())))
@@ -84,6 +86,12 @@ class TimeNodes:
                     eta * damped_running,
                     eta,
                 )
+
+    @classmethod
+    def of_no_time(cls, modes: int) -> "TimeNodes":
+        """One node at the start, over which every integral is zero."""
+        nothing = np.zeros((1, modes))
+        return cls(nothing + 1.0, nothing, np.zeros(1), np.zeros((1, 1)), nothing, nothing[None], 0.0)
 
 
 def _last_step(steps: float, q: np.ndarray) -> float:
