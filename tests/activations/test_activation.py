@@ -64,6 +64,18 @@ def test_only_backward_derivatives_are_refused():
         Activation(function)
 
 
+def test_activations_may_be_made_inside_of_jit():
+    made = []
+
+    @jax.jit
+    def program(z):
+        made.append(Activation(lambda z: z * jnp.abs(z)))
+        return made[0](z)
+
+    assert program(3.0) == 9.0
+    assert (made[0].kinks, made[0].parity) == ((0.0,), "odd")
+
+
 def test_kinks_are_sorted_and_kept_once():
     assert Activation(lambda z: jnp.clip(z, -1.0, 2.0), kinks=(2, -1, 2.0)).kinks == (-1.0, 2.0)
 

@@ -118,7 +118,7 @@ class Activation:
         block = next((size for size, most in _BLOCKS if z.size <= most), _LARGE_BLOCK)
         flat = np.zeros(block * max(1, math.ceil(z.size / block)))
         flat[: z.size] = z.ravel()
-        with float64():
+        with float64(), jax.ensure_compile_time_eval():  # inside of jit too, where the numbers are wanted at once
             parts = [function(part) for part in flat.reshape(-1, block)]  # dispatched all, then waited for
         values = np.concatenate([np.asarray(part) for part in parts], axis=1) if parts[1:] else np.asarray(parts[0])
         return values[:, : z.size].reshape(len(orders), *z.shape)
