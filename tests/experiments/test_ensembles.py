@@ -112,6 +112,16 @@ def ragged(network):
         ({"observables": ["K", "K"]}, "'K' twice"),
         ({"observables": [ragged]}, "the function 'ragged'; decorate it"),
         ({"observables": [fw.Observable("z", lambda network: network.z())]}, r"'z' has 0 `dims`.*shape \(3, 2\)"),
+        (
+            {"observables": [fw.Observable("z", lambda network: network.z(), ("i", "a"), coords={"i": [1, 2]})]},
+            "`coords` of observable 'z' do not go with its estimate of shape \\(3, 2\\)",
+        ),
+        (
+            {"observables": [fw.Observable("z", lambda network: network.z()[0, 0], statistic=lambda m: m[""].mean())]},
+            "statistic of 'z' must keep the first axis",
+        ),
+        ({"training": fw.GradientDescent(0.1, 5)}, "`training` must be a Training, as fw.Training"),
+        ({"progress": True}, "`progress` must be a function"),
         ({"observables": [fw.Observable("z", lambda network: 1 / "0")]}, "'z' fails on a network"),
         ({"observables": [fw.Observable("z", lambda network: 1j * network.z()[0, 0])]}, "'z' fails .* it is complex"),
         ({"observables": ["v"]}, "did you mean 'V'"),
@@ -140,6 +150,9 @@ def test_bad_arguments_are_refused(arguments, message):
         (lambda: fw.Observable("a/b", abs), "`name` of an observable"),
         (lambda: fw.Observable("a", 3), "`function` of observable 'a'"),
         (lambda: fw.Observable("a", abs, needs="W"), "`needs` of observable 'a'"),
+        (lambda: fw.Observable("a", abs, dims=("a", "a")), "`dims` of observable 'a' must be different names"),
+        (lambda: fw.Observable("a", abs, dims=(1,)), "`dims` of observable 'a' must be different names"),
+        (lambda: fw.observable(abs), "write @fw.observable\\(\\) with its brackets"),
     ],
 )
 def test_observables_that_cannot_be_are_refused(make, message):

@@ -2,9 +2,11 @@
 
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -147,11 +149,25 @@ def test_a_ledger_of_another_seed_or_chunk_is_refused(tmp_path):
         ({"path": "/"}, "is a directory"),
         ({"path": "nowhere/run.db"}, "there is no directory 'nowhere'"),
         ({"path": 5}, "`path` must be the name of a file"),
+        ({"path": "a" * 300}, "cannot be the name of a file"),
+        ({"path": "a\0b"}, "cannot be the name of a file"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         run(Toy(), **{"n_networks": 10, **arguments})
+
+
+def test_what_answers_at_the_address_but_is_no_scheduler_is_said():
+    pytest.importorskip("distributed")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            server.accept()[0].sendall(b"HTTP/1.1 400 Bad Request\r\nServer: x\r\nContent-Length: 0\r\n\r\n" * 4)
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(InputError, match="no scheduler answers there"):
+            run(Toy(), n_networks=10, engine=f"127.0.0.1:{server.getsockname()[1]}")
 
 
 def test_nobody_at_the_address_is_said_within_seconds():

@@ -81,6 +81,31 @@ def test_what_diverges_is_counted_left_out_and_said():
     assert all(np.isfinite(value).all() for value in seen.value.values())
 
 
+@pytest.mark.parametrize(
+    ("observable", "words"),
+    [
+        (fw.Observable("q", lambda network: 1 / "0"), "'q' fails on a network .* of one trained network"),
+        (fw.Observable("q", lambda network: network.z()), r"'q' has 0 `dims`.*shape \(1, 1\)"),
+        (fw.Observable("q", lambda network: network.H), "needs='H'"),
+        (fw.Observable("q", lambda network: network.z(4)[0, 0]), "`layer` must be 1 to 3"),
+    ],
+)
+def test_observables_of_trained_networks_are_looked_at_first(observable, words):
+    training = fw.Training(X, Y, algorithm=DESCENT)
+    with pytest.raises(fw.InputError, match=words):
+        fw.ensemble(NET, TEST, observables=[observable], training=training, n_networks=4)
+
+
+@pytest.mark.parametrize("kind", [fw.GradientDescent, fw.Sgd])
+def test_what_has_diverged_though_it_is_finite_yet_is_left_out_of_ensembles(kind):
+    """Twelve steps far too large: outputs of 10²³, seen on an input that is orthogonal to those of training, too."""
+    options = {"batch_size": 1} if kind is fw.Sgd else {}
+    training = fw.Training([[1.0, 0.0]], [0.5], algorithm=kind(50.0, 12, **options), times=[0, 12])
+    net = fw.MLP("linear", depth=1, lambda_b=0.0)
+    with pytest.raises(fw.InputError, match="of 8 networks 8 contribute a number that is not finite"):
+        fw.ensemble(net, [[0.0, 1.0]], observables=["mean", "loss"], training=training, n_networks=8)
+
+
 def test_when_all_diverge_there_is_no_estimate():
     linear = fw.MLP("linear", depth=2, width=8)
     with pytest.raises(fw.InputError, match="diverge"):

@@ -96,6 +96,10 @@ def ensemble(
     experiment: Experiment
     kept: dict[str, Any] = {"x": x.tolist() if x.size <= MOST_KEPT else None}
     if training is not None:
+        if not hasattr(training, "experiment"):
+            raise InputError(
+                f"`training` must be a Training, as fw.Training(x_train, y_train, algorithm=…), but got {training!r}"
+            )
         if draw != "networks" or outputs is not None:
             raise InputError("`training` trains networks with all their weights; leave out `draw` and `outputs`")
         asked = ("mean", "covariance") if observables is None else observables

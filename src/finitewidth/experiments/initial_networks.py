@@ -12,6 +12,7 @@ import numpy as np
 
 from finitewidth.architecture import MLP
 from finitewidth.errors import InputError
+from finitewidth.experiments import observable_checks
 from finitewidth.experiments.compiled import compiled, kept
 from finitewidth.experiments.descriptions import describe_array, describe_function, describe_net
 from finitewidth.experiments.drawn import WithWeights
@@ -179,28 +180,16 @@ def check(experiment: InitialNetworks) -> None:
     Raises
         InputError: naming the observable.
     """
-    for each in experiment.observables:
+
+    def contributed(observable: Observable) -> Mapping[str, Any]:
         alone = type(experiment).__new__(type(experiment))
-        alone.__dict__.update(experiment.__getstate__(), observables=(each,))
-        try:
-            with float64():
-                key = jax.random.key(0, impl=IMPLEMENTATION)
-                shapes = jax.eval_shape(alone.one, key, experiment.x)
-                averages = {name: np.zeros((2, *shape.shape)) for name, shape in shapes.items()}
-                found = np.shape(each.estimated(averages))
-        except InputError:
-            raise
-        except Exception as error:
-            reason = " ".join(str(error).split())[:300]
-            raise InputError(
-                f"`observables`: {each.name!r} fails on a network ({type(error).__name__}: {reason}); it must be a JAX "
-                "function of one network"
-            ) from error
-        if len(found) != 1 + len(each.dims):
-            raise InputError(
-                f"`observables`: {each.name!r} has {len(each.dims)} `dims` {each.dims}, but its estimate has the shape "
-                f"{found[1:]}; name every axis"
-            )
+        alone.__dict__.update(experiment.__getstate__(), observables=(observable,))
+        with float64():
+            key = jax.random.key(0, impl=IMPLEMENTATION)
+            shapes: Mapping[str, Any] = jax.eval_shape(alone.one, key, experiment.x)
+        return shapes
+
+    observable_checks.check(experiment.observables, contributed, of="a JAX function of one network")
 
 
 assert set(NEEDS) >= {tensor.level for tensor in TENSORS.values()}

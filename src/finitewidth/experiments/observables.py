@@ -77,7 +77,12 @@ class Observable:
             raise InputError(
                 f"`needs` of observable {self.name!r} must be one of {', '.join(NEEDS)}, but got {self.needs!r}"
             )
-        object.__setattr__(self, "dims", (self.dims,) if isinstance(self.dims, str) else tuple(self.dims))
+        dims = (self.dims,) if isinstance(self.dims, str) else tuple(self.dims)
+        if not all(isinstance(each, str) for each in dims) or len(set(dims)) < len(dims):
+            raise InputError(
+                f"`dims` of observable {self.name!r} must be different names of axes, as ('a', 'b'), but got {dims}"
+            )
+        object.__setattr__(self, "dims", dims)
 
     def __reduce__(self) -> Any:
         # a decorated function's name in its module is that of the observable, so that is what is sent
@@ -109,9 +114,17 @@ class Observable:
 
 
 def observable(
-    *, dims: Sequence[str] = (), needs: str = "z", name: str | None = None
+    dims: Sequence[str] = (), *, needs: str = "z", name: str | None = None
 ) -> Callable[[Callable[[Any], Contribution]], Observable]:
-    """Make an observable of a function of one network whose average is wanted; `name`, if None, is the function's."""
+    """Make an observable of a function of one network whose average is wanted; `name`, if None, is the function's.
+
+    Raises
+        InputError: naming the argument, its value and the remedy.
+    """
+    if callable(dims):
+        raise InputError(
+            f"`dims` of an observable must be names of axes, but got {dims!r}; write @fw.observable() with its brackets"
+        )
     return lambda function: Observable(name or function.__name__, function, tuple(dims), needs=needs)
 
 

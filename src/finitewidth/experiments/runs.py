@@ -97,6 +97,8 @@ def run(
         InputError: naming the argument, its value and the remedy. What was done is kept in the ledger.
     """
     n_networks, largest = arguments.networks(n_networks), _chunk(experiment, chunk)
+    if progress is not None and not callable(progress):
+        raise InputError(f"`progress` must be a function of (networks done, of how many), but got {progress!r}")
     description = {
         "finitewidth": __version__,
         "jax": f"{jax.__version__} on {jax.default_backend()}",
@@ -205,6 +207,13 @@ def _path(path: Any) -> Path | None:
     if not isinstance(path, (str, Path)) or not str(path):
         raise InputError(f"`path` must be the name of a file, but got {path!r}")
     where = Path(path)
+    try:
+        where.stat()  # says of names that no file can have what exists() and is_dir() say in several ways
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"`path` {str(path)!r} cannot be the name of a file: {reason}; give another one") from error
     if where.is_dir():
         raise InputError(f"`path` {str(path)!r} is a directory; give a file in it, such as {str(where / 'run.db')!r}")
     if not where.parent.is_dir():

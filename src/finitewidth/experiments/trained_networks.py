@@ -192,11 +192,11 @@ class TrainedNetworks(NetworksByNumber):
     def _train(self, before: Parameters, order_key: jax.Array, x: jax.Array, y: jax.Array) -> dict[str, jax.Array]:
         net, few = self.net, self.data.trained
         H, z = _kernel(net, before, x), layers(net, before, x)
-        largest = DIVERGED * (jnp.abs(y).max() + jnp.abs(z[-1]).max())
+        largest = largest_output(y, z[-1])
 
         def observe(after: Parameters) -> dict[str, jax.Array]:
             now, H_now = layers(net, after, x), _kernel(net, after, x)
-            output = jnp.where(jnp.abs(now[-1]) < largest, now[-1], jnp.nan)
+            output = jnp.where(jnp.abs(now[-1]) <= largest, now[-1], jnp.nan)
             return {
                 "z": output,
                 "loss": self.course.loss(output[:, :few], y),
@@ -234,6 +234,12 @@ class TrainedNetworks(NetworksByNumber):
             of_control = cumulants(self.course.times, "control/").items()
             found |= {f"control/{name}": quantity for name, quantity in of_control}
         return found
+
+
+def largest_output(y: jax.Array, z: jax.Array) -> jax.Array:
+    """What outputs may grow to; y are the targets, z the outputs at initialisation. Beyond it a training diverges,
+    though its numbers are finite yet: the steps may have ended before they overflow."""
+    return DIVERGED * (jnp.abs(y).max() + jnp.abs(z).max())
 
 
 def _nothing(like: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from finitewidth.algorithms import GradientFlow
 from finitewidth.architecture import MLP
-from finitewidth.experiments import arguments
+from finitewidth.experiments import arguments, observable_checks
 from finitewidth.experiments.courses import Course, Trainable, algorithm_of, course, describe_algorithm
 from finitewidth.experiments.descriptions import describe_array, describe_function
 from finitewidth.experiments.drawn import WithWeights
@@ -18,11 +18,13 @@ from finitewidth.experiments.experiment import Quantity
 from finitewidth.experiments.losses import targets
 from finitewidth.experiments.networks import Parameters, preactivations
 from finitewidth.experiments.observables import Observable
+from finitewidth.experiments.sampling import ensemble_key
 from finitewidth.experiments.statistics import Averages
 from finitewidth.experiments.tensors import Outputs
-from finitewidth.experiments.trained_networks import USUAL_STEPS, Arrays, Data, NetworksByNumber
+from finitewidth.experiments.trained_networks import USUAL_STEPS, Arrays, Data, NetworksByNumber, largest_output
 from finitewidth.experiments.trained_observables import of_trained
 from finitewidth.experiments.training import train
+from finitewidth.precision import float64
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ class Training:
         y = targets(plan.loss, self.y_train, inputs=inputs.shape[0], n_out=net.n_out)
         made = observed(of_trained(observables))
         net = replace(net, n_in=inputs.shape[1])
-        return ObservedTraining(net, Data(inputs, y), plan, seed=seed, x=x, observables=made)
+        experiment = ObservedTraining(net, Data(inputs, y), plan, seed=seed, x=x, observables=made)
+        observable_checks.check(made, experiment.contributed, of="a JAX function of one trained network")
+        return experiment
 
     def to_json(self) -> dict[str, Any]:
         """As a ledger keeps it; of a training that was accepted."""
@@ -150,14 +154,31 @@ class ObservedTraining(NetworksByNumber):
         start, (x, y, _) = self.draw(key), arrays
         before = self._network(start, None, arrays)
 
+        def outputs(network: TrainedNetwork) -> jax.Array:
+            learned = preactivations(self.net, network.parameters, x)
+            return jnp.concatenate([learned, network.z()], axis=1)  # inputs looked at may not show what diverges
+
+        largest = largest_output(y, outputs(before))
+
         def observe(after: Parameters) -> dict[str, jax.Array]:
             network = self._network(after, before, arrays)
             # an observable that overlooks what is not a number would hide that a network diverged
-            fate = {"finite/": jnp.where(jnp.isfinite(network.z()).all(), 0.0, jnp.nan)}
+            fate = {"finite/": jnp.where((jnp.abs(outputs(network)) <= largest).all(), 0.0, jnp.nan)}
             parts = [each.contributions(network) for each in self.observables]
             return fate | {name: value for part in parts for name, value in part.items()}
 
         return train(self.net, start, x, y, course=self.course, key=order_key, observe=observe)
+
+    def contributed(self, observable: Observable) -> Mapping[str, Any]:
+        """The shapes of what an observable contributes at one time; nothing is computed."""
+
+        def untrained(key: jax.Array, arrays: Arrays) -> dict[str, jax.Array]:
+            start = self.draw(key)
+            return observable.contributions(self._network(start, self._network(start, None, arrays), arrays))
+
+        with float64():
+            shapes: Mapping[str, Any] = jax.eval_shape(untrained, ensemble_key(self.net, 0), self.arrays)
+        return shapes
 
     def _network(self, parameters: Parameters, before: "TrainedNetwork | None", arrays: Arrays) -> "TrainedNetwork":
         x_train, y, x = arrays

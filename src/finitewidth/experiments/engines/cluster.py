@@ -27,7 +27,8 @@ class Cluster:
         self._address = address
         try:
             self._client = distributed.Client(address, timeout=PATIENCE, set_as_default=False, name="finitewidth")
-        except (OSError, TimeoutError, ValueError) as error:
+        # what is no scheduler may answer anything, which distributed takes for sizes and types of messages
+        except Exception as error:
             raise InputError(
                 f"`engine` {address!r}: no scheduler answers there within {PATIENCE:g} s; start one (dask scheduler), "
                 "or check the address and the firewall"
