@@ -1,7 +1,9 @@
 """The ledger keeps what it was given, bit by bit, and refuses everything that it was not."""
 
 import json
+import mmap
 import sqlite3
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,10 +51,21 @@ def test_a_chunk_that_is_there_is_not_changed(path):
         assert ledger.read(CHUNK)[0].sums["y"] == 0.1
 
 
-def test_without_a_path_it_lives_in_memory():
+def test_without_a_path_it_takes_no_memory_that_grows():
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        pytest.skip("how much memory is resident is read from /proc")
+
+    def resident():
+        return int(statm.read_text().split()[1]) * mmap.PAGESIZE
+
     with Ledger(None, DESCRIPTION) as ledger:
-        ledger.write(CHUNK, CELLS)
-        assert ledger.done() == {(8, 14)}
+        before = resident()
+        for first in range(200):
+            ledger.write(Chunk(first, first + 1, 1, first), [Batch(1, {"x": np.full(1 << 16, float(first))}, 0)])
+        assert resident() - before < 30 << 20  # of 100 MiB that were written
+        assert len(ledger.done()) == 200
+        np.testing.assert_array_equal(ledger.read(Chunk(7, 8, 1, 7))[0].sums["x"], 7.0)
 
 
 def test_another_run_is_refused_by_what_differs(path):

@@ -19,11 +19,10 @@ from finitewidth.experiments.drawn import WithWeights
 from finitewidth.experiments.experiment import Quantity
 from finitewidth.experiments.layers import Layerwise, jets_for
 from finitewidth.experiments.networks import draw
-from finitewidth.experiments.normals import GENERATOR, IMPLEMENTATION
+from finitewidth.experiments.normals import GENERATOR
 from finitewidth.experiments.observables import NEEDS, Observable, _tensor, quantities_of
 from finitewidth.experiments.sampling import ensemble_key, network_keys, networks_in_cache, numbers_of_one
 from finitewidth.experiments.tensors import TENSORS, Outputs, efficient_outputs
-from finitewidth.precision import float64
 
 NORMAL_COST = 60.0  # floating-point operations that take as long as one Gaussian random number
 
@@ -184,9 +183,7 @@ def check(experiment: InitialNetworks) -> None:
     def contributed(observable: Observable) -> Mapping[str, Any]:
         alone = type(experiment).__new__(type(experiment))
         alone.__dict__.update(experiment.__getstate__(), observables=(observable,))
-        with float64():
-            key = jax.random.key(0, impl=IMPLEMENTATION)
-            shapes: Mapping[str, Any] = jax.eval_shape(alone.one, key, experiment.x)
+        shapes: Mapping[str, Any] = jax.eval_shape(alone.one, ensemble_key(experiment.net, 0), experiment.x)
         return shapes
 
     observable_checks.check(experiment.observables, contributed, of="a JAX function of one network")

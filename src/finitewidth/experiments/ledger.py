@@ -37,7 +37,8 @@ class Ledger:
     """An open ledger; a context that closes it.
 
     Arguments
-        path: of the file; None keeps the rows in memory.
+        path: of the file; None keeps the rows in a file of SQLite's own that is gone when the ledger is closed, so that
+            memory is bounded however many there are.
         description: what the run is; None opens a ledger that exists, whatever run it holds.
         extra: more about the run, kept beside the description but not compared.
 
@@ -52,7 +53,7 @@ class Ledger:
         with self._said_clearly():
             if path is not None and description is None and not path.exists():
                 raise InputError(f"`path` {str(path)!r} does not exist; give the path of a run")
-            self._connection = sqlite3.connect(":memory:" if path is None else path, timeout=30, isolation_level=None)
+            self._connection = sqlite3.connect("" if path is None else path, timeout=30, isolation_level=None)
             try:
                 self._open(description, extra or {})
             except BaseException:

@@ -8,6 +8,7 @@ import xarray as xr
 
 from finitewidth.errors import InputError
 from finitewidth.experiments.observables import Observable
+from finitewidth.precision import float64
 
 Shapes = Mapping[str, Any]  # by name, what has a `shape`
 
@@ -24,7 +25,8 @@ def check(observables: Sequence[Observable], contributed: Callable[[Observable],
     """
     for each in observables:
         try:
-            averages = {name: np.zeros((2, *part.shape)) for name, part in contributed(each).items()}
+            with float64():
+                averages = {name: np.zeros((2, *part.shape)) for name, part in contributed(each).items()}
             found = each.estimated(averages)
         except InputError:
             raise
@@ -53,6 +55,6 @@ def _check_axes(observable: Observable, found: np.ndarray) -> None:
         xr.DataArray(found[0], observable.coords, dims)
     except ValueError as error:
         raise InputError(
-            f"`coords` of observable {name!r} do not go with its estimate of shape {found.shape[1:]} and `dims` {dims}: "
-            f"{' '.join(str(error).split())}"
+            f"`coords` of observable {name!r} do not go with its estimate of shape {found.shape[1:]} and `dims` "
+            f"{dims}: {' '.join(str(error).split())}"
         ) from error

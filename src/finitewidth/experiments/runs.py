@@ -86,7 +86,7 @@ def run(
     Arguments
         experiment: what is drawn and what it contributes.
         n_networks: how many, at least 2. More than the ledger has extend it.
-        path: of the ledger, a file on a disk of this machine; None keeps it in memory.
+        path: of the ledger, a file on a disk of this machine; None keeps it until the run ends.
         engine: None or "threads", on all cores of this process; "processes"; the address of a Dask scheduler.
         workers: how many threads or processes; the number of cores when None.
         chunk: networks at most in a chunk, the unit of work, of storage and of loss; some seconds of work when None.

@@ -24,7 +24,6 @@ from finitewidth.experiments.tensors import Outputs
 from finitewidth.experiments.trained_networks import USUAL_STEPS, Arrays, Data, NetworksByNumber, largest_output
 from finitewidth.experiments.trained_observables import of_trained
 from finitewidth.experiments.training import train
-from finitewidth.precision import float64
 
 
 @dataclass(frozen=True)
@@ -176,8 +175,7 @@ class ObservedTraining(NetworksByNumber):
             start = self.draw(key)
             return observable.contributions(self._network(start, self._network(start, None, arrays), arrays))
 
-        with float64():
-            shapes: Mapping[str, Any] = jax.eval_shape(untrained, ensemble_key(self.net, 0), self.arrays)
+        shapes: Mapping[str, Any] = jax.eval_shape(untrained, ensemble_key(self.net, 0), self.arrays)
         return shapes
 
     def _network(self, parameters: Parameters, before: "TrainedNetwork | None", arrays: Arrays) -> "TrainedNetwork":
