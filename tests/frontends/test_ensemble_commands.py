@@ -58,6 +58,10 @@ def test_run_status_resume_compare(spec, tmp_path, capsys):
     assert "left out" in capsys.readouterr().out
     assert main(["ensemble", "status", str(ledger)]) == 0
     assert "3,000 of 3,000 networks" in capsys.readouterr().out
+    assert answer(capsys, "ensemble", "run", spec, "--networks", 1000, "--json")["estimates"] == first["estimates"]
+    assert main(["ensemble", "status", str(ledger)]) == 0
+    assert "3,000 networks, of which 1,000 were asked for last" in capsys.readouterr().out
+    assert answer(capsys, "ensemble", "resume", ledger, "--json")["n_networks"] == 3000
 
 
 def test_runs_at_several_widths_are_extrapolated(tmp_path, capsys):

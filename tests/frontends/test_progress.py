@@ -16,6 +16,35 @@ def test_time_left_counts_what_was_done_now(monkeypatch):
         show(done, 10_000)
     assert said == [
         "networks: 9,000 of 10,000",
-        "networks: 9,250 of 10,000, 30 s left",
-        "networks: 10,000 of 10,000, 0 s left",
+        "networks: 9,250 of 10,000, 25 a second, 30 s left",
+        "networks: 10,000 of 10,000, 25 a second, 0 s left",
     ]
+
+
+class Timer:
+    """One that is rung by hand."""
+
+    set_ones: list["Timer"] = []
+
+    def __init__(self, seconds, function, arguments):
+        self.seconds, self.ring, self.cancelled = seconds, lambda: function(*arguments), False
+
+    def start(self):
+        self.set_ones.append(self)
+
+    def cancel(self):
+        self.cancelled = True
+
+
+def test_where_there_is_no_terminal_more_is_said_twice_as_late_and_nothing_after_the_end(monkeypatch, capsys):
+    monkeypatch.setattr(progress.threading, "Timer", Timer)
+    monkeypatch.setattr(Timer, "set_ones", [])
+    with ProgressLine() as line:
+        for stage in ("first", "then"):
+            line(stage)
+            Timer.set_ones[-1].ring()
+            assert capsys.readouterr().err == f"finitewidth: {stage} …\n"
+    assert [timer.seconds for timer in Timer.set_ones] == [10.0, 20.0, 40.0]
+    assert Timer.set_ones[-1].cancelled
+    Timer.set_ones[-1].ring()  # it rang while the line was ending
+    assert len(Timer.set_ones) == 3

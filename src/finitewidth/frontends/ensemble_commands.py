@@ -60,10 +60,11 @@ def resume(
 ) -> None:
     """Go on with a run."""
     with ProgressLine():
-        about = _opened(path)[0]
+        about, done = _opened(path)
     if not (spec := about["extra"].get("spec")):
         raise InputError(f"`path` {path!r} was begun from Python, not from a spec; call fw.ensemble again as it was")
-    asked = str(about["n_networks"]) if networks is None and "n_networks" in about else networks
+    # what is there counts, though fewer may have been asked for last
+    asked = str(max(about["n_networks"], done)) if networks is None and "n_networks" in about else networks
     _run(Spec.checked(path, spec), path, asked, engine, workers, json)
 
 
@@ -79,7 +80,10 @@ def status(path: Path, /, *, json: AsJson = False) -> None:
         print(to_json({"path": path, "done": done, "asked": asked, "description": about["description"]}))
         return
     described = about["description"]
-    print(f"{path}: {done:,} of {asked:,} networks ({100 * done / max(asked, 1):.1f} %)")
+    if done > asked:
+        print(f"{path}: {done:,} networks, of which {asked:,} were asked for last")
+    else:
+        print(f"{path}: {done:,} of {asked:,} networks ({100 * done / max(asked, 1):.1f} %)")
     for name in ("net", "draw", "algorithm", "loss", "times", "seed", "chunk", "finitewidth", "jax"):
         if name in described:
             print(f"  {name}: {_short(described[name])}")

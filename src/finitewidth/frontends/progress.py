@@ -1,4 +1,4 @@
-"""What is being computed, said on standard error: a moving line on a terminal, one plain line elsewhere."""
+"""What is being computed, said on standard error: a moving line on a terminal, a plain line now and then elsewhere."""
 
 import sys
 import threading
@@ -8,7 +8,10 @@ from types import TracebackType
 from typing import Any
 
 PATIENCE = 10.0
-"""Seconds before anything is said where standard error is not a terminal; a bad input is refused before that."""
+"""Seconds before anything is said where standard error is not a terminal; a bad input is refused before that. Then twice
+as long before more is said, and again twice as long, up to `LONGEST`."""
+
+LONGEST = 640.0
 
 
 class ProgressLine:
@@ -19,6 +22,7 @@ class ProgressLine:
         self._bar: Any = None
         self._task: Any = None
         self._timer: threading.Timer | None = None
+        self._lock = threading.Lock()
         self._stage = "loading JAX"
 
     def __enter__(self) -> "ProgressLine":
@@ -31,9 +35,7 @@ class ProgressLine:
             self._task = self._bar.add_task("loading JAX")
             self._bar.start()
         else:
-            self._timer = threading.Timer(PATIENCE, self._say)
-            self._timer.daemon = True
-            self._timer.start()
+            self._wait(PATIENCE)
         return self
 
     def __call__(self, stage: str) -> None:
@@ -43,7 +45,7 @@ class ProgressLine:
             self._bar.update(self._task, description=stage)
 
     def counted(self, what: str) -> Callable[[int, int], None]:
-        """A callback (done, total) that shows how many are done, and the time that the others will take.
+        """A callback (done, total) that shows how many are done, how many a second, and how long the others will take.
 
         What is done at the first call took no time of this: a ledger had it.
         """
@@ -54,18 +56,31 @@ class ProgressLine:
             if not begun:
                 begun.append((done, now))
             found, since = begun[0]
-            left = f", {(now - since) * (total - done) / (done - found):.0f} s left" if done > found else ""
-            self(f"{what}: {done:,} of {total:,}{left}")
+            pace = ""
+            if done > found and now > since:
+                rate = (done - found) / (now - since)
+                pace = f", {rate:,.{0 if rate >= 10 else 2}f} a second, {(total - done) / rate:.0f} s left"
+            self(f"{what}: {done:,} of {total:,}{pace}")
 
         return show
 
-    def _say(self) -> None:
+    def _wait(self, seconds: float) -> None:
+        self._timer = threading.Timer(seconds, self._say, (seconds,))
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _say(self, waited: float) -> None:
         print(f"finitewidth: {self._stage} …", file=sys.stderr, flush=True)
+        with self._lock:
+            if self._timer is not None:
+                self._wait(min(2 * waited, LONGEST))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
         if self._bar is not None:
             self._bar.stop()

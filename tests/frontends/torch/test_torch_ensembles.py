@@ -61,7 +61,7 @@ def test_images_are_inputs():
 class DrawnByNumpy(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.as_tensor(np.random.standard_normal((2, 3))))
+        self.weight = torch.nn.Parameter(torch.as_tensor(np.random.standard_normal((2, 3))))  # noqa: NPY002
 
 
 @pytest.mark.parametrize(

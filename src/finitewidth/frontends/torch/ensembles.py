@@ -159,8 +159,8 @@ def _check_module(module: Any, *, again: Any) -> None:
     named = dict(module.named_parameters())
     if lazy := [name for name, each in named.items() if isinstance(each, torch.nn.parameter.UninitializedParameter)]:
         raise InputError(
-            f"`build_module` returns a module whose {lazy[0]} has no numbers yet; run it once in `build_module`, on inputs "
-            "such as those in `x`"
+            f"`build_module` returns a module whose {lazy[0]} has no numbers yet; run it once in `build_module`, on "
+            "inputs such as those in `x`"
         )
     for name, each in again.named_parameters():
         if not torch.equal(each, named[name]):
