@@ -1,5 +1,7 @@
 """What is said of how far a command is."""
 
+from typing import ClassVar
+
 from finitewidth.frontends import progress
 from finitewidth.frontends.progress import ProgressLine
 
@@ -24,7 +26,7 @@ def test_time_left_counts_what_was_done_now(monkeypatch):
 class Timer:
     """One that is rung by hand."""
 
-    set_ones: list["Timer"] = []
+    set_ones: ClassVar[list["Timer"]] = []
 
     def __init__(self, seconds, function, arguments):
         self.seconds, self.ring, self.cancelled = seconds, lambda: function(*arguments), False

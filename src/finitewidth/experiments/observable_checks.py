@@ -25,7 +25,7 @@ def check(observables: Sequence[Observable], contributed: Callable[[Observable],
     """
     for each in observables:
         try:
-            with float64():
+            with float64(), np.errstate(all="ignore"):  # averages that are all zero may be divided by
                 averages = {name: np.zeros((2, *part.shape)) for name, part in contributed(each).items()}
             found = each.estimated(averages)
         except InputError:

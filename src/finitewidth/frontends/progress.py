@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any
 
 PATIENCE = 10.0
-"""Seconds before anything is said where standard error is not a terminal; a bad input is refused before that. Then twice
-as long before more is said, and again twice as long, up to `LONGEST`."""
+"""Seconds before anything is said where standard error is not a terminal; a bad input is refused before that. Then
+twice as long before more is said, and again twice as long, up to `LONGEST`."""
 
 LONGEST = 640.0
 
