@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 import finitewidth as fw
+from finitewidth.experiments.networks import draw
 from finitewidth.experiments.normals import IMPLEMENTATION, _bits, _inverse_normal, normals
 from finitewidth.precision import float64
 
@@ -21,7 +22,9 @@ def drawn(shape, seed=3):
 def test_bits_are_those_of_jax(count):
     with float64():
         for key in jax.random.split(jax.random.key(5, impl=IMPLEMENTATION), 3):
-            np.testing.assert_array_equal(_bits(key, count), jax.random.bits(key, (count,), jnp.uint64))
+            np.testing.assert_array_equal(
+                _bits(key, jax.lax.iota(jnp.uint32, count)), jax.random.bits(key, (count,), jnp.uint64)
+            )
 
 
 def test_numbers_are_those_of_jax_but_for_the_last_digits():
@@ -61,6 +64,21 @@ def test_a_number_does_not_depend_on_those_drawn_beside_it():
         together = jax.jit(jax.vmap(lambda key: normals(key, (1000,))))(keys)
         alone = jax.jit(lambda key: normals(key, (1000,)))(keys[3])
     np.testing.assert_array_equal(together[3], alone)
+
+
+def test_large_matrices_are_drawn_where_they_stand_with_the_same_numbers(monkeypatch):
+    net = fw.MLP("tanh", depth=3, width=[20, 30], C_b=0.3, C_W=[1.0, 1.4, 0.8])
+
+    def networks():
+        keys = jax.random.split(jax.random.key(1, impl=IMPLEMENTATION), 3)
+        return jax.jit(jax.vmap(lambda key: draw(key, net, n_in=5, n_out=2)))(keys)
+
+    with float64():
+        expected = networks()
+        monkeypatch.setattr("finitewidth.experiments.networks.LARGE", 600)
+        monkeypatch.setattr("finitewidth.experiments.networks._drawn_at_once", None)
+        found = networks()
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_another_generator_is_another_run(tmp_path, monkeypatch):

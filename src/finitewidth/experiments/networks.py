@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from finitewidth.architecture import MLP
-from finitewidth.experiments.normals import normals
+from finitewidth.experiments.normals import normals, normals_at
 
 
 class Layer(NamedTuple):
@@ -39,13 +39,42 @@ def draw(key: jax.Array, net: MLP, *, n_in: int, n_out: int) -> Parameters:
     widths = (n_in, *net.widths, n_out)
     C_b, C_W = net.per_layer("C_b"), net.per_layer("C_W")
     sizes = [(n, n_before) for n_before, n in pairwise(widths)]
-    # one call for all numbers: a hundred small ones would take longer to compile and to run
+    largest, all_of_them = max(n * m for n, m in sizes), sum(n * (m + 1) for n, m in sizes)
+    in_place = largest >= LARGE and all_of_them < 1 << 32 and jnp.result_type(float) == jnp.float64
+    drawn = _drawn_in_place(key, sizes) if in_place else _drawn_at_once(key, sizes)
+    parameters = tuple(
+        Layer(np.sqrt(C_b[l]) * each.b, np.sqrt(C_W[l] / n_before) * each.W)
+        for l, (each, (_, n_before)) in enumerate(zip(drawn, sizes, strict=True))
+    )
+    # drawn once, however many read them
+    return jax.lax.optimization_barrier(parameters) if in_place else parameters
+
+
+LARGE = 1 << 16  # weights of a layer that are worth a program of their own
+
+
+def _drawn_at_once(key: jax.Array, sizes: list[tuple[int, int]]) -> list[Layer]:
+    """From N(0, 1): numbers 0, 1, … of the key are neuron by neuron its bias and its weights, layer by layer.
+
+    One call for all numbers: one for each layer would take three times as long to compile.
+    """
     drawn = normals(key, (sum(n * (n_before + 1) for n, n_before in sizes),))
     layers = []
-    for l, (n, n_before) in enumerate(sizes):
+    for n, n_before in sizes:
         mine, drawn = drawn[: n * (n_before + 1)].reshape(n, n_before + 1), drawn[n * (n_before + 1) :]
-        layers.append(Layer(np.sqrt(C_b[l]) * mine[:, 0], np.sqrt(C_W[l] / n_before) * mine[:, 1:]))
-    return tuple(layers)
+        layers.append(Layer(mine[:, 0], mine[:, 1:]))
+    return layers
+
+
+def _drawn_in_place(key: jax.Array, sizes: list[tuple[int, int]]) -> list[Layer]:
+    """The same numbers, each drawn where it stands: large matrices are not copied, which takes as long as drawing."""
+    layers, start = [], 0
+    for n, n_before in sizes:
+        neuron = jnp.uint32(start) + jnp.uint32(n_before + 1) * jax.lax.iota(jnp.uint32, n)
+        weight = neuron[:, None] + jax.lax.iota(jnp.uint32, n_before) + jnp.uint32(1)
+        layers.append(Layer(normals_at(key, neuron), normals_at(key, weight)))
+        start += n * (n_before + 1)
+    return layers
 
 
 def preactivations(net: MLP, parameters: Parameters, x: jax.Array) -> jax.Array:

@@ -43,13 +43,17 @@ def normals(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     count = math.prod(shape)
     if count >= 1 << 32:
         raise ValueError(f"{count} numbers of one key are more than its counter counts")
-    return _inverse_normal(_uniform(_bits(key, count))).reshape(shape)
+    return normals_at(key, jax.lax.iota(jnp.uint32, count)).reshape(shape)
 
 
-def _bits(key: jax.Array, count: int) -> jax.Array:
-    """64 random bits for each of the counters 0 … count − 1."""
+def normals_at(key: jax.Array, counters: jax.Array) -> jax.Array:
+    """Those of the numbers that have these counters, of double precision; uint32, in any shape."""
+    return _inverse_normal(_uniform(_bits(key, counters)))
+
+
+def _bits(key: jax.Array, low: jax.Array) -> jax.Array:
+    """64 random bits for each of the counters."""
     k0, k1 = jax.random.key_data(key)
-    low = jax.lax.iota(jnp.uint32, count)
     first, second = _threefry(k0, k1, jnp.zeros_like(low), low)
     return (first.astype(jnp.uint64) << 32) | second.astype(jnp.uint64)
 
