@@ -27,7 +27,7 @@ def check(observables: Sequence[Observable], contributed: Callable[[Observable],
         try:
             with float64(), np.errstate(all="ignore"):  # averages that are all zero may be divided by
                 averages = {name: np.zeros((2, *part.shape)) for name, part in contributed(each).items()}
-            found = each.estimated(averages)
+                found = each.estimated(averages)
         except InputError:
             raise
         except Exception as error:
