@@ -165,6 +165,8 @@ def test_lightning_that_fails_leaves_no_hooks():
 def test_trainer_itself_logs(tmp_path):
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
+    if not transformers.utils.is_torch_available():
+        pytest.skip("this version of transformers asks for a newer PyTorch")
     arguments = transformers.TrainingArguments(
         str(tmp_path), max_steps=4, per_device_train_batch_size=2, gradient_accumulation_steps=2, report_to=[],
         use_cpu=True, save_strategy="no", logging_strategy="no", disable_tqdm=True,

@@ -216,12 +216,20 @@ class Compiled(nn.Module):
         return self.last(compiled_silu(self.first(x)))
 
 
+@pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="PyTorch before 2.6")
 def test_compiled_models_are_read_as_they_were_written():
     inside = Compiled()
     in_place = nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 1))
     in_place.compile(backend="eager")
     assert texts(read_model(inside)) == [None, "(z * sigmoid(z))"]
     assert texts(read_model(in_place)) == texts(read_model(torch.compile(in_place, backend="eager"))) == [None, "gelu"]
+
+
+def test_before_pytorch_2_6_compiled_models_are_refused(monkeypatch):
+    monkeypatch.delattr(torch.compiler, "set_stance", raising=False)
+    model = nn.Sequential(nn.Linear(4, 4), torch.compile(nn.GELU(), backend="eager"), nn.Linear(4, 1))
+    with pytest.raises(InputError, match="`model` is compiled, or a part of it; give the module that it was made from"):
+        read_model(model)
 
 
 class Transposed(nn.Module):
