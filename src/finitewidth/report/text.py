@@ -6,7 +6,9 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -20,12 +22,14 @@ _MOODS = {"good": "green", "bad": "red", "": ""}
 
 
 _WIDEST = 100
+_WORDS = 16  # columns, below which words are torn apart
 
 
-def print_on(renderable: RenderableType, stream: TextIO | None = None) -> None:
+def print_on(renderable: RenderableType, stream: TextIO | None = None, *, least: int = 0) -> None:
     """Print on `stream` (standard output): in colour on a terminal; elsewhere plain text, no trailing blanks.
 
-    As wide as the terminal up to 100 columns; in a pipe 100, or what the environment's COLUMNS says.
+    As wide as the terminal up to 100 columns; in a pipe 100, or what the environment's COLUMNS says, but no less than
+    `least`.
     """
     stream = stream or sys.stdout
     if stream.isatty():
@@ -36,6 +40,7 @@ def print_on(renderable: RenderableType, stream: TextIO | None = None) -> None:
     columns = os.environ.get("COLUMNS", "")
     width = min(int(columns), 200) if columns.isdigit() and int(columns) >= 40 else _WIDEST
     text = io.StringIO()
+    width = max(width, least)
     console = Console(file=text, highlight=False, width=width, no_color=True, force_terminal=False, color_system=None)
     console.print(renderable)
     stream.write("\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n")
@@ -45,8 +50,16 @@ def plain_table(*columns: str, wrap_last: bool = False) -> Table:
     """A table of thin lines and air: no frame, one rule under the head."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False, header_style="bold")
     for i, column in enumerate(columns):
-        table.add_column(column, no_wrap=not (wrap_last and i == len(columns) - 1), overflow="fold")
+        wraps = wrap_last and i == len(columns) - 1
+        table.add_column(column, no_wrap=not wraps, overflow="fold", min_width=_WORDS if wraps else None)
     return table
+
+
+def narrowest(table: Table) -> int:
+    """The width below which a table whose last column wraps has to cut the other ones."""
+    console = Console(width=1000)
+    longest = max(cell_len(str(cell)) for cell in table.columns[-1].cells)
+    return Measurement.get(console, console.options, table).maximum - max(0, longest - _WORDS)
 
 
 def render(report: "Report") -> RenderableType:

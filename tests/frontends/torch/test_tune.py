@@ -248,7 +248,9 @@ class Named(nn.Module):
         return parts["classifier"](parts["recurrent_part"](x)[0])
 
 
-def test_a_table_of_long_names_and_roles_loses_no_number() -> None:
+@pytest.mark.parametrize("columns", ["40", "80", "120"])
+def test_a_table_of_long_names_and_roles_loses_no_number(columns, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
     torch.manual_seed(0)
     found = fw.torch.tuning(Named(), torch.randn(5, 4))
     layer, printed = found.layers[-1], str(found)

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.text import Text
 
 from finitewidth.report.inspection_table import shortened
-from finitewidth.report.text import plain_table, print_on
+from finitewidth.report.text import narrowest, plain_table, print_on
 from finitewidth.report.words import number
 
 if TYPE_CHECKING:
@@ -35,5 +35,5 @@ def table_of(found: "Tuning") -> str:
     gradients, signals = (number(math.exp(r), 2) for r in (found.residual_jacobian, found.residual_variance))
     end = f"In variance, gradients change by at most a factor {gradients} along the chain, signals by {signals}."
     text = io.StringIO()
-    print_on(Group(table, Text(end)), text)
+    print_on(Group(table, Text(end)), text, least=narrowest(table))
     return text.getvalue().rstrip("\n")
