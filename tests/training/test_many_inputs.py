@@ -94,6 +94,9 @@ CONTRACTIONS = {
 }
 
 
+BLOCKS = 24  # of eight, five of their own errors are exceeded by chance in one case of 640
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("activation", ["tanh", "gelu"])
 def test_tensors_are_products_of_pair_operators(activation):
@@ -107,7 +110,7 @@ def test_tensors_are_products_of_pair_operators(activation):
     for name, contract in CONTRACTIONS.items():
         exact = np.einsum("abcd,a,b,c,d", in_training_order(found, name), *vectors)
         blocks = []
-        for _ in range(8):
+        for _ in range(BLOCKS):
             total = 0.0
             for layer in layers:
                 with float64():
@@ -119,7 +122,7 @@ def test_tensors_are_products_of_pair_operators(activation):
                 b, c, d = (np.broadcast_to(v, n.d.shape) for v in vectors[1:])
                 total += layer.weight * float((contract(O, n, b, c, d) @ vectors[0]).mean())
             blocks.append(total)
-        error = np.std(blocks, ddof=1) / 8**0.5
+        error = np.std(blocks, ddof=1) / BLOCKS**0.5
         assert abs(np.mean(blocks) - exact) < 5 * error + 1e-12, name
         assert error < 0.06 * max(abs(exact), 0.3), name
 
