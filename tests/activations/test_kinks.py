@@ -74,6 +74,11 @@ def test_more_than_what_is_declared_is_found():
     assert of_some.kinks == (-0.5, 0.5)
 
 
+def test_an_infinite_mean_square_is_refused_where_everything_is_declared():
+    with pytest.raises(InputError, match="grows so fast towards z = 0 that its mean square is infinite"):
+        Activation(lambda z: jnp.sqrt(jnp.abs(z)), kinks=(0.0,), transitions=())
+
+
 def test_singular_places_away_from_0_are_kinks():
     """⟨σ'²⟩ of |z − 0.7|^0.75 at K = 0.62: from quadrature in u = |z − 0.7|^½, where the integrand is smooth."""
     activation = Activation(lambda z: jnp.abs(z - 0.7) ** 0.75)

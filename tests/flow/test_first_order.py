@@ -5,6 +5,7 @@ import warnings
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import gamma
 
 import finitewidth as fw
 from finitewidth.errors import TrustWarning
@@ -58,6 +59,22 @@ def test_activations_that_jump_have_V_and_G1() -> None:
     assert [name for name in TENSORS if name in flow] == ["V", "G1"]
     np.testing.assert_allclose(flow.V, 0.0, atol=1e-12)  # σ² = 1 for every neuron
     assert "σ jumps" in flow.attrs["notes"]
+
+
+def test_steep_slopes_have_D_and_F() -> None:
+    """σ = |z|^p behind one layer: F = C_W² ⟨σ²σ'²⟩ Θ, D = C_W λ_W Var σ² + C_W² Θ Cov(σ², σ'²), with moments of |z|."""
+    p, C_W, x = 0.75, 1.5, 1.2
+    found = fw.flow(fw.MLP(SINGULAR, depth=2, width=500, C_W=C_W), [[x]], order=1, layers="last")
+    K, Theta = C_W * x**2, 1 + x**2
+
+    def moment(q: float) -> float:
+        return float((2 * K) ** (q / 2) * gamma((q + 1) / 2) / np.sqrt(np.pi))
+
+    covariance = p**2 * (moment(4 * p - 2) - moment(2 * p) * moment(2 * p - 2))
+    D = C_W * (moment(4 * p) - moment(2 * p) ** 2) + C_W**2 * Theta * covariance
+    assert "A" not in found
+    np.testing.assert_allclose(found.F.item(), C_W**2 * p**2 * moment(4 * p - 2) * Theta, rtol=1e-10)
+    np.testing.assert_allclose(found.D.item(), D, rtol=1e-8)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,8 @@ class Activation:
         name: how it is called in tables and messages.
         kinks: the points where σ or any derivative of it jumps. They are searched for, also beyond those given here: a
             feature narrower than 2e-4 |z| that leaves no trace beside it is missed, so declare such kinks. Nothing is
-            searched for where `transitions` are declared too, be it as ().
+            searched for where `transitions` are declared too, be it as (), and nothing is added to more than 64 kinks
+            given here.
         parity: "odd", "even" or "none". `None`: found by evaluating σ(z) and σ(−z).
         pieces: for a piecewise polynomial, the coefficients (constant first) on each of the len(kinks) + 1 intervals,
             left to right.
@@ -68,7 +69,7 @@ class Activation:
     kinks_were_declared: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
-        from finitewidth.activations.kinks import Found, find_kinks, find_parity
+        from finitewidth.activations.kinks import Found, check_slopes, find_kinks, find_parity
 
         if not callable(self.function):
             raise InputError(f"`function` must be a JAX function of an array, but got {self.function!r}")
@@ -84,6 +85,7 @@ class Activation:
             found = Found(searched.kinks, searched.transitions if narrow is None else found.transitions)
         object.__setattr__(self, "kinks", found.kinks)
         object.__setattr__(self, "transitions", found.transitions)
+        check_slopes(self)
         if cast(Parity | None, self.parity) is None:
             object.__setattr__(self, "parity", find_parity(self))
         else:
@@ -133,7 +135,7 @@ class Activation:
         """p of |σ'| ~ |z − c|⁻ᵖ at the kink c towards which σ' grows fastest; 0 if towards none."""
         from finitewidth.activations.kinks import steepest
 
-        return steepest(self, self.kinks)[0]
+        return steepest(self)[0]
 
     @cached_property
     def breaks(self) -> tuple[float, ...]:

@@ -59,8 +59,8 @@ def find_kinks(activation: "Activation", declared: tuple[float, ...] = ()) -> Fo
         declared: kinks that are known, which are kept. With them σ may jump at more places than can be listed.
 
     Raises
-        InputError: if σ is NaN somewhere, has a pole or cannot be differentiated, if the average of σ'² is infinite for
-            what σ does at a kink, and if there are more than 64 kinks, none of them declared.
+        InputError: if σ is NaN somewhere, has a pole or cannot be differentiated, and if there are more than 64 kinks,
+            none of them declared.
     """
     values = _evaluate(activation, _GRID)
     _check_values(activation, values)
@@ -75,7 +75,6 @@ def find_kinks(activation: "Activation", declared: tuple[float, ...] = ()) -> Fo
     singular = _singular(activation, narrow)
     kinks = _distinct(kinks + [c for c, _ in singular])
     narrow = tuple(transition for transition in narrow if transition not in [of for _, of in singular])
-    _check_slopes(activation, kinks)
     return Found(tuple(sorted(kinks)), narrow)
 
 
@@ -320,13 +319,13 @@ def _singular(
     return [each for each, finite in zip(found, is_finite, strict=True) if not finite]
 
 
-def steepest(activation: "Activation", kinks: list[float] | tuple[float, ...]) -> tuple[float, float]:
+def steepest(activation: "Activation") -> tuple[float, float]:
     """How σ' grows towards a kink c, as |z − c|⁻ᵖ: the largest p, and its c; p = 0 where it does not grow.
 
     ⟨σ'²⟩ is infinite for p ≥ ½, ⟨σ'⁴⟩ for p ≥ ¼.
     """
     most, at = 0.0, 0.0
-    for c in kinks:
+    for c in activation.kinks:
         h = np.geomspace(16 * np.spacing(abs(c)), 1e-6 * abs(c), 5) if c else np.geomspace(1e-12, 1e-6, 5)
         z = np.concatenate([c - h, c + h])
         slopes = np.abs(activation.evaluate(z, (1,))[0]).reshape(2, -1)
@@ -338,8 +337,9 @@ def steepest(activation: "Activation", kinks: list[float] | tuple[float, ...]) -
     return most, at
 
 
-def _check_slopes(activation: "Activation", kinks: list[float]) -> None:
-    power, c = steepest(activation, kinks)
+def check_slopes(activation: "Activation") -> None:
+    """Refuse a σ whose slope grows like |z − c|⁻ᵖ with p ≥ ½ at a kink: ⟨σ'²⟩ is infinite."""
+    power, c = steepest(activation)
     if power > 0.49:
         raise InputError(
             f"the derivative of activation {activation.name!r} grows so fast towards z = {c:g} that its mean square is "
