@@ -30,6 +30,7 @@ _LINE_NODES = (16, 32, 64, 128, 256)
 _ROUNDING = 16 * float(np.finfo(float).eps)
 _POSITIVE, _SLOPE = [0, 1, 3, 4], 2  # rows of `LineTable.NAMES`
 _SMALLEST = 1e-300  # below, numbers lose digits
+_ROOMY = 8.0  # windows up to this length may cover kernels that no input has
 
 
 class NotTabulable(Exception):
@@ -38,7 +39,11 @@ class NotTabulable(Exception):
 
 @dataclass(frozen=True)
 class Window:
-    """An interval of u = log K, aligned so that neighbouring layers and later calls find the same table again."""
+    """An interval of u = log K, aligned so that neighbouring layers and later calls find the same table again.
+
+    A wide one keeps close to the kernels all the same: where it covered larger ones, the table would have to resolve
+    what no input asks for (tanh at K = 10⁷ for kernels from 10⁻⁴ to 4), and there would be none.
+    """
 
     low: float
     high: float
@@ -50,8 +55,12 @@ class Window:
         while True:
             start = np.floor(low / (size / 2)) * (size / 2)
             if start + size >= high:
-                return cls(start, start + size)
+                break
             size *= 2
+        if size <= _ROOMY:
+            return cls(start, start + size)
+        grid = size / 16
+        return cls(float(np.floor(low / grid) * grid), float(np.ceil(high / grid) * grid))
 
     def to_unit(self, u: np.ndarray) -> np.ndarray:
         return (2 * np.asarray(u) - self.low - self.high) / (self.high - self.low)
