@@ -6,7 +6,8 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from finitewidth.report.text import plain_table, width_in_words
+from finitewidth.report.fitted_table import FittedTable
+from finitewidth.report.text import width_in_words, wrapping_table
 from finitewidth.report.words import layers, number, sentence, spread
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def critical_table(found: "Criticality") -> RenderableType:
         answer = f"{found.activation}: no critical point"
     nearest = found.nearest
     parts: list[RenderableType] = [Text(answer, style="bold green" if found.C_W is not None else "bold red"), ""]
-    table = plain_table("class", "K*", "C_b", "C_W", "χ∥", "χ⊥", "attracts")
+    table = FittedTable("class", "K*", "C_b", "C_W", "χ∥", "χ⊥", *(["attracts"] if found.points else []))
     for point in found.points:
         table.add_row(
             point.universality_class,
@@ -47,7 +48,6 @@ def critical_table(found: "Criticality") -> RenderableType:
             number(nearest.C_W, 9),
             number(nearest.chi_parallel, 4),
             number(nearest.chi_perp, 4),
-            "",
         )
     if table.row_count:
         parts += [table, ""]
@@ -95,7 +95,7 @@ _TENSORS_IN_A_ROW = 7
 
 def _by_layer(flow: "xr.Dataset", names: list[str], digits: int) -> RenderableType:
     single = flow.sizes["a"] == 1
-    table = plain_table("layer", *(_LEADING.get(name, name) for name in names))
+    table = FittedTable("layer", *(_LEADING.get(name, name) for name in names))
     every = np.arange(flow.sizes["a"])
     for i, layer in enumerate(flow["layer"].values):
         cells = []
@@ -110,7 +110,7 @@ def _by_layer(flow: "xr.Dataset", names: list[str], digits: int) -> RenderableTy
 def verification_table(found: "Verification") -> RenderableType:
     """For every tensor the entry that theory and experiment agree least on."""
     net = found.net
-    table = plain_table("", "theory", "experiment", "std. error", "z")
+    table = FittedTable("", "theory", "experiment", "std. error", "z")
     for row in found.worst():
         subscript = f"_{''.join(map(str, row.inputs))}" if any(any(r.inputs) for r in found.rows) else ""
         style = "" if abs(row.z) <= found.limit else "bold red"
@@ -147,7 +147,7 @@ def trained_table(found: "TrainedVerification") -> RenderableType:
     )
     parts: list[RenderableType] = [Text(_head(found.net), style="bold"), Text(how, style="dim")]
     for suffix, title in (("", "At infinite width"), ("_first_order", "Coefficient of 1/n")):
-        table = plain_table(title, "theory", "experiment", "std. error", "z")
+        table = FittedTable(title, "theory", "experiment", "std. error", "z")
         for row in found.rows:
             if row.name not in (f"mean{suffix}", f"covariance{suffix}"):
                 continue
@@ -170,7 +170,7 @@ def trained_table(found: "TrainedVerification") -> RenderableType:
 
 def estimates_table(run: "Run") -> RenderableType:
     """What was measured: of every observable its first entries."""
-    table = plain_table("", "value", "std. error")
+    table = FittedTable("", "value", "std. error")
     for name, found in run.estimate.items():
         values, errors = found.value.values, found.standard_error.values
         for at in list(np.ndindex(values.shape))[:_ENTRIES]:
@@ -187,7 +187,7 @@ _ENTRIES = 4
 
 def run_comparison_table(found: "RunComparison") -> RenderableType:
     """Every tensor's largest |z|, and what the next order would have to be."""
-    table = plain_table("", "theory", "experiment", "std. error", "z", "left out", "joint p")
+    table = FittedTable("", "theory", "experiment", "std. error", "z", "left out", "joint p")
     for row in found.worst():
         subscript = f"_{''.join(map(str, row.inputs))}" if any(any(r.inputs) for r in found.rows) else ""
         joint = found.joint_p_values.get(row.name)
@@ -227,7 +227,7 @@ def trained_comparison_table(found: "TrainedComparison") -> RenderableType:
         "std. error",
         "z",
     )
-    table = plain_table(*columns)
+    table = FittedTable(*columns)
     for row in found.worst():
         pairs = [row.inputs[i : i + 2] for i in range(0, len(row.inputs), 2)]
         subscript = ",".join(str(a) if found.net.n_out == 1 else f"{i}{a}" for i, a in pairs)
@@ -258,7 +258,7 @@ def trained_comparison_table(found: "TrainedComparison") -> RenderableType:
 def phase_table(diagram: "PhaseDiagram") -> RenderableType:
     """The critical line in a dozen points, and the critical point."""
     found, line = diagram.critical, diagram.line.sortby("K_star")
-    table = plain_table("K*", "C_b", "C_W", "χ∥", "ξ∥")
+    table = FittedTable("K*", "C_b", "C_W", "χ∥", "ξ∥")
     count = line.sizes["point"]
     chosen: list[int] = []
     if count:  # evenly along C_b, as the picture shows it
@@ -283,7 +283,7 @@ def phase_table(diagram: "PhaseDiagram") -> RenderableType:
 
 def activation_table(rows: list[dict[str, Any]]) -> RenderableType:
     """All activations, one a row."""
-    table = plain_table("name", "parity", "kinks", "what it is", wrap_last=True)
+    table = wrapping_table("name", "parity", "kinks", "what it is")
     for row in rows:
         name = row["name"] + (f"({', '.join(row['parameters'])})" if row["parameters"] else "")
         kinks = ", ".join(f"{kink:.4g}".replace("-", "−") for kink in row["kinks"][:3]) + (
@@ -311,7 +311,7 @@ def prediction_table(found: "FilePrediction") -> RenderableType:
     columns = ["row", found.target] if known is not None else ["row"]
     columns += ["mean ± std", "infinite width"] if found.order else ["mean ± std"]
     columns += ["real networks"] if found.networks is not None else []
-    table = plain_table(*columns)
+    table = FittedTable(*columns)
     for i in range(min(len(found.infinite.mean), _ROWS_SHOWN)):
         cells = [str(i)] + ([_known(float(known[i]))] if known is not None else [])
         cells += [_with_bar(found.finite.mean[i], found.finite.std[i])]

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from finitewidth.report.text import plain_table
+from finitewidth.report.fitted_table import FittedTable
 from finitewidth.report.words import number, sentence
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def render(found: "Inspection") -> RenderableType:
             parts += [Text(title, style="bold"), _table(found, names), ""]
     if found.tangent_kernel is not None:
         parts += [Text(_kernel(found)), ""]
-        gradients = plain_table("parameter", "gradient norm")
+        gradients = FittedTable("parameter", "gradient norm")
         for name, (value, error) in found.parameters.items():
             gradients.add_row(name, with_error(value, math.nan if error is None else error))
         parts += [gradients, ""]
@@ -51,8 +50,8 @@ def render(found: "Inspection") -> RenderableType:
     return Group(*parts)
 
 
-def _table(found: "Inspection", names: list[str]) -> Table:
-    table = plain_table("", "layer", *(_HEADS[key] for key in names))
+def _table(found: "Inspection", names: list[str]) -> FittedTable:
+    table = FittedTable("", "layer", *(_HEADS[key] for key in names))
     shown = _shown(len(found.layers))
     cells = [found.columns[key] for key in names]
     for before, i in zip([-1, *shown], shown, strict=False):

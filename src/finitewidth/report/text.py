@@ -5,7 +5,6 @@ import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
@@ -13,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from finitewidth.report.fitted_table import FittedTable, thin_table
 from finitewidth.report.rows import groups
 
 if TYPE_CHECKING:
@@ -46,12 +46,10 @@ def print_on(renderable: RenderableType, stream: TextIO | None = None, *, least:
     stream.write("\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n")
 
 
-def plain_table(*columns: str, wrap_last: bool = False) -> Table:
-    """A table of thin lines and air: no frame, one rule under the head."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False, header_style="bold")
-    for i, column in enumerate(columns):
-        wraps = wrap_last and i == len(columns) - 1
-        table.add_column(column, no_wrap=not wraps, overflow="fold", min_width=_WORDS if wraps else None)
+def wrapping_table(*columns: str) -> Table:
+    """A table of thin lines and air whose last column holds sentences."""
+    table = thin_table(*columns)
+    table.columns[-1].no_wrap, table.columns[-1].min_width = False, _WORDS
     return table
 
 
@@ -93,8 +91,8 @@ def width_in_words(widths: tuple[int, ...]) -> str:
     return ", ".join(map(str, widths)) if len(widths) <= 6 else f"{widths[0]} … {widths[-1]}"
 
 
-def _table(report: "Report") -> Table:
-    table = plain_table("", *(side.name for side in report.sides))
+def _table(report: "Report") -> FittedTable:
+    table = FittedTable("", *(side.name for side in report.sides))
     for i, group in enumerate(groups(report)):
         if i:
             table.add_row()

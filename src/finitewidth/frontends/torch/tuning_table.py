@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.text import Text
 
 from finitewidth.report.inspection_table import shortened
-from finitewidth.report.text import narrowest, plain_table, print_on
+from finitewidth.report.text import narrowest, print_on, wrapping_table
 from finitewidth.report.words import number
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _LONGEST = 26
 
 def table_of(found: "Tuning") -> str:
     """One row a layer, what is left of deviations below."""
-    table = plain_table("layer", "weights ×", "bias std", "E z²", "aim", "χ", "aim", "", wrap_last=True)
+    table = wrapping_table("layer", "weights ×", "bias std", "E z²", "aim", "χ", "aim", "")
     for layer in found.layers:
         left = layer.role.startswith("left")
         table.add_row(
