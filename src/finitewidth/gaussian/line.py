@@ -71,9 +71,12 @@ def _not_at(f: Integrand, kinks: list[float]) -> Integrand:
 def _average(f: Integrand, std: np.ndarray, kinks: list[float], rtol: float) -> tuple[np.ndarray, np.ndarray]:
     todo = _panels(float(std.max()), [k / std[0] for k in kinks if std[0] > 0])
     value = error = scale = None
+    beyond: np.ndarray | float = 0.0
     before = stalled = np.zeros(0)
     while len(todo):
         fine, coarse, size = _panel_sums(f, std, todo)
+        if value is None and np.any(size[..., [0, -1]] > np.finfo(float).eps * size.sum(-1, keepdims=True)):
+            beyond = _beyond(f, std)
         difference = np.abs(fine - coarse)
         total = fine.sum(-1) + (0 if value is None else value)
         weight = size.sum(-1) + (0 if scale is None else scale)
@@ -83,7 +86,10 @@ def _average(f: Integrand, std: np.ndarray, kinks: list[float], rtol: float) -> 
         stalled = _stalled(difference, before, stalled) if value is not None else np.zeros(difference.shape)
         patience = np.where(difference <= 1e-9 * weight[..., None], _PATIENCE[0], _PATIENCE[1])
         done = np.all(is_good | (stalled >= patience), axis=tuple(range(fine.ndim - 1)))
-        done |= (todo[:, 1] - todo[:, 0]) <= 1e-14 * np.maximum(1e-3, np.abs(todo).max(1))
+        is_short = (todo[:, 1] - todo[:, 0]) <= 1e-14 * np.maximum(1e-3, np.abs(todo).max(1))
+        done |= is_short
+        # at a singularity (1/√|z|) both rules miss more than they differ by
+        difference = np.where(is_short & ~is_good, 4 * difference, difference)
         value = fine[..., done].sum(-1) + (0 if value is None else value)
         error = difference[..., done].sum(-1) + (0 if error is None else error)
         scale = size[..., done].sum(-1) + (0 if scale is None else scale)
@@ -96,7 +102,21 @@ def _average(f: Integrand, std: np.ndarray, kinks: list[float], rtol: float) -> 
         todo = np.concatenate([np.stack([rest[:, 0], middle], 1), np.stack([middle, rest[:, 1]], 1)])
         before, stalled = difference[..., ~done], stalled[..., ~done]
     assert value is not None and error is not None and scale is not None
-    return value, error + 4 * np.finfo(float).eps * scale
+    return value, error + beyond + 4 * np.finfo(float).eps * scale
+
+
+def _beyond(f: Integrand, std: np.ndarray) -> np.ndarray:
+    """What lies beyond the last panels, shape (*functions, K): some, for an f that grows almost as the Gaussian falls.
+
+    Of e^{0.49 z²} at K = 1 there remains 8e-8. The integrand falls ever faster there, so that a geometric series from
+    its last two values is a bound; infinite where it does not fall.
+    """
+    x = np.array([[-_REACH, 0.25 - _REACH], [_REACH, _REACH - 0.25]])
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        last, previous = np.moveaxis(np.abs(f(std[:, None, None] * x)) * np.exp(-0.5 * x * x), -1, 0)
+        rate = np.log(previous / last) / 0.25
+        tail = np.where(last == 0, 0.0, np.where(rate > 0, last / rate, np.inf))
+    return np.asarray(tail.sum(-1) / np.sqrt(2 * np.pi))
 
 
 def _stalled(difference: np.ndarray, before: np.ndarray, stalled: np.ndarray) -> np.ndarray:
@@ -144,8 +164,8 @@ def _portion_sums(f: Integrand, std: np.ndarray, panels: np.ndarray) -> tuple[np
     if not np.all(np.isfinite(integrand)):
         at = z.ravel()[np.argmin(np.isfinite(integrand.reshape(-1, z.size)).all(0))]
         raise InputError(
-            f"the function is not finite at z = {at:.6g}, where a Gaussian of variance {std.max() ** 2:.6g} still has "
-            "weight; use a smaller kernel (smaller inputs, C_b or C_W) or a function that stays finite"
+            f"what is averaged is not finite at z = {at:.6g}, where a Gaussian of variance {std.max() ** 2:.6g} still "
+            "has weight; use a smaller kernel (smaller inputs, C_b or C_W) or a function that stays finite"
         )
     n = len(_FINE[0])
     fine = integrand[..., :n] @ _FINE[1]
