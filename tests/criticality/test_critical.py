@@ -266,3 +266,58 @@ def test_range_must_increase(K_range):
 def test_activation_must_be_one():
     with pytest.raises(InputError, match="`activation` must be an Activation or the name of one"):
         critical(3)
+
+
+def power_of_modulus(p):
+    return lambda z: jnp.where(z == 0, 0.0, jnp.where(z == 0, 1.0, jnp.abs(z)) ** p)
+
+
+@pytest.mark.parametrize(
+    ("function", "p"),
+    [(power_of_modulus(0.8), 0.8), (lambda z: jnp.maximum(z, 0.0) ** 1.5, 1.5), (power_of_modulus(1.2), 1.2)],
+)
+def test_fractional_powers_are_not_critical_at_zero(function, p):
+    """χ∥/χ⊥ = (2p − 1)/p for σ ∝ |z|^p; |z|^0.8 came out critical at C_W = 1e-12, max(z, 0)^1.5 as an error."""
+    found = critical(Activation(function))
+    assert found.universality_class == "none" and not found.points
+    assert f"it is {(2 * p - 1) / p:.4g} throughout" in found.reason
+
+
+def test_infinite_slope_at_zero_is_no_slope():
+    """z ln|z|, whose slope at 1e-30 was taken for that at 0. (χ∥ − χ⊥)/C_W = ⟨σσ''⟩ = ⟨ln|z|⟩ = (ln(K/2) − γ)/2, which
+    is critical at K* = 2 e^γ alone."""
+    found = critical(Activation(lambda z: z * jnp.log(jnp.abs(z) + 1e-300)))
+    assert [point.universality_class for point in found.points] == ["half-stable"]
+    assert found.K_star == pytest.approx(2 * math.exp(mp.euler), rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("function", "stable"),
+    [
+        (lambda z: z + power_of_modulus(1.5)(z), False),  # ⟨σ²⟩ = K + ⟨|z|³⟩
+        (lambda z: jnp.tanh(z) - 0.1 * jnp.sign(z) * power_of_modulus(1.5)(z), True),  # K − 0.2⟨|z|^{5/2}⟩ …
+    ],
+)
+def test_approach_with_a_fractional_power_is_not_invented(function, stable):
+    """Derivatives beside 0 are huge where σ has |z|^{3/2}; they gave K → 1e-28/ℓ², or an exactly linear σ."""
+    (zero, *_) = critical(Activation(function)).points
+    assert zero.K_star == 0 and pytest.approx(1, rel=1e-12) == zero.C_W
+    assert zero.stable_from_above is stable
+    assert zero.exponents["p_0"] is None and zero.coefficients["a"] is None
+    assert "how fast is not said" in zero.note
+
+
+def test_regular_terms_below_a_fractional_power_are_kept():
+    """tanh z + |z|^{7/2}: ⟨σ²⟩ = K − 2K² + O(K^{9/4})."""
+    (zero, *_) = critical(Activation(lambda z: jnp.tanh(z) + power_of_modulus(3.5)(z))).points
+    assert zero.coefficients["a"] == pytest.approx(-2, rel=1e-12) and zero.exponents["p_0"] == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "C_W"),
+    [(lambda z: z - jnp.tanh(z), 1.0), (lambda z: z + jnp.maximum(z - 7.3, 0.0), 0.4)],
+)
+def test_large_kernels_are_those_of_the_asymptotes(function, C_W):
+    """σ(z)/z at 1e8 still held the asymptote's constant: C_W = 1.00000002 for z − tanh z."""
+    nearest = critical(Activation(function)).nearest
+    assert nearest.kind == "large kernel" and pytest.approx(C_W, rel=1e-12) == nearest.C_W

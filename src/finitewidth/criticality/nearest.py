@@ -88,7 +88,10 @@ def _large_kernel(activation: Activation, table: Table) -> NearestChoice | None:
         slopes = np.stack([activation.evaluate(sign * far)[0] / far for sign in (1.0, -1.0)])
     if not np.all(np.isfinite(slopes)) or np.any(np.abs(slopes[:, 1] - slopes[:, 0]) > 1e-3 * np.abs(slopes).max()):
         return None
-    slopes = np.where(np.abs(slopes[:, 1]) < 1e-6 * np.abs(slopes).max(), 0.0, slopes[:, 1])
+    # between the two points, since σ(z)/z still holds what it adds to its asymptote: 1e-8 of it
+    ends = np.stack([activation.evaluate(sign * far)[0] for sign in (1.0, -1.0)])
+    slope = np.diff(ends, axis=1)[:, 0] / np.diff(far)
+    slopes = np.where(np.abs(slope) < 1e-6 * np.abs(slopes).max(), 0.0, slope)
     A_2 = float(0.5 * (slopes**2).sum())
     if not A_2 > 1e-12:
         return None

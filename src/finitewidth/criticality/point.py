@@ -22,7 +22,7 @@ import numpy as np
 
 from finitewidth.activations import Activation
 from finitewidth.criticality.susceptibility import slopes, susceptibility
-from finitewidth.criticality.taylor import kernel_series, one_sided_derivatives
+from finitewidth.criticality.taylor import first_irregular, kernel_series, one_sided_derivatives
 from finitewidth.criticality.words import decay
 
 UniversalityClass = Literal["scale-invariant", "K*=0", "half-stable", "none"]
@@ -148,12 +148,18 @@ def point_at_kernel(activation: Activation, K: float) -> CriticalPoint:
 def point_at_zero(activation: Activation) -> CriticalPoint | None:
     """The critical point at K* = 0, C_b = 0, C_W = 1/A_2 with A_2 = (σ'(0⁺)² + σ'(0⁻)²)/2; None unless σ(0) = 0 and
     A_2 > 0."""
-    derivatives = one_sided_derivatives(activation, 4)
+    derivatives = one_sided_derivatives(activation, 1)
     A_2 = float(0.5 * (derivatives[:, 1] ** 2).sum())
     if np.any(np.abs(derivatives[:, 0]) > 1e-14 * math.sqrt(A_2)) or A_2 <= 1e-24:
         return None
-    n, a, b = _first_corrections(derivatives, A_2)
-    if n is None:  # the rare σ whose first terms cancel: seven nested derivatives are slow, so they wait until here
+    irregular = first_irregular(activation, 4)
+    if irregular <= 1:  # σ' runs off to infinity, or σ'(0) is 0 and it goes there slowly
+        return None
+    derivatives = one_sided_derivatives(activation, 4)
+    n, a, b = _first_corrections(derivatives[:, : irregular + 1], A_2)
+    if (
+        n is None and irregular == 5
+    ):  # the rare σ whose first terms cancel: seven nested derivatives are slow, so they wait until here
         n, a, b = _first_corrections(one_sided_derivatives(activation, 8), A_2)
     common: dict[str, Any] = {
         "universality_class": "K*=0",
@@ -167,7 +173,7 @@ def point_at_zero(activation: Activation) -> CriticalPoint | None:
         "errors": {"K_star": 0.0, "C_b": 0.0, "C_W": 16 * _EPS / A_2, "chi_parallel": 16 * _EPS, "chi_perp": 16 * _EPS},
     }
     if n is None:
-        return CriticalPoint(**common, **_flat(activation, A_2))
+        return CriticalPoint(**common, **(_flat if irregular == 5 else _of_unknown_power)(activation, A_2))
     s = (n - 2) / 2
     stable = a < 0
     exponents: dict[str, float | None] = {
@@ -228,6 +234,21 @@ def _flat(activation: Activation, A_2: float) -> dict[str, Any]:
         "coefficients": {"power": None, "a": 0.0, "b": 0.0, "K": 0.5 * k * k if stable else None},
         "note": words,
         "logarithmic": stable,
+    }
+
+
+def _of_unknown_power(activation: Activation, A_2: float) -> dict[str, Any]:
+    """σ with a power of |z| at 0 that is no whole number: where kernels go is read off, how fast is not."""
+    K = np.geomspace(1e-14, 1e-2, 13)
+    change = susceptibility(activation, K).mean_square.value / (A_2 * K) - 1
+    visible = np.flatnonzero(np.abs(change) > 1e-12)
+    stable = bool(visible.size and change[visible[0]] < 0)
+    words = "kernels near 0 shrink" if stable else "unstable: kernels near 0 grow"
+    return {
+        "stable_from_above": stable,
+        "exponents": _no_exponents(),
+        "coefficients": {"power": None, "a": None, "b": None, "K": None},
+        "note": f"{words}; how fast is not said, since derivatives of σ grow without limit towards 0",
     }
 
 

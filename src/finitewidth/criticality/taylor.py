@@ -17,6 +17,7 @@ from finitewidth.activations import Activation
 from finitewidth.errors import InputError
 
 _BESIDE = 1e-30  # where 0⁺ and 0⁻ are evaluated if 0 is a kink: close enough that no digit changes, far from underflow
+_NEAR = 1e-50  # where derivatives that have a limit have reached it
 _ZERO = 64 * np.finfo(float).eps  # a coefficient below this share of what was added up to it is zero
 
 
@@ -35,6 +36,20 @@ def one_sided_derivatives(activation: Activation, order: int) -> np.ndarray:
         )
     derivatives[:, :-1] -= step[:, None] * derivatives[:, 1:]  # so that σ(0) is 0, not 1e-30
     return derivatives
+
+
+def first_irregular(activation: Activation, order: int) -> int:
+    """The lowest k ≤ `order` for which σ⁽ᵏ⁾ has no limit at 0⁺ or at 0⁻ (|z|^{3/2} at k = 2); order + 1 if all have."""
+    if 0.0 not in activation.kinks:
+        return order + 1
+    near, nearer = (
+        activation.evaluate(np.array([step, -step]), tuple(range(order + 1))) for step in (_NEAR, _NEAR * 1e-10)
+    )
+    with np.errstate(invalid="ignore"):
+        size = np.maximum(np.abs(near), np.abs(nearer))
+        moves = ~(np.abs(near - nearer) <= 1e-4 * np.maximum(size[:2].max(), 1e-2 * size))
+    irregular = np.flatnonzero(moves.any(axis=1))
+    return int(irregular[0]) if len(irregular) else order + 1
 
 
 def kernel_series(derivatives: np.ndarray, terms: int) -> np.ndarray:
