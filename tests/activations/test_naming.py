@@ -82,6 +82,7 @@ def test_every_slope_has_a_name_of_its_own(slope):
         ("leaky_relu(1/0)", "parameters must be numbers"),
         ("relu(1)", "'relu' got 1 parameters; it takes no parameters"),
         ("softplus(-1)", "`beta` must be > 0, but got -1"),
+        ("rrelu(0.5, 0.1)", "`upper` must be at least `lower` = 0.5, but got 0.1"),
         ("hardtanh(1, -1)", "`max_val` must be greater than `min_val` = 1, but got -1"),
         ("softshrink(0)", r"`lambd` must be > 0 \(at 0 it is `linear`\)"),
         ("snake(0)", "`a` must be different from 0"),

@@ -188,7 +188,10 @@ def test_phase(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert isinstance(cells, dict) and isinstance(C_b, list) and isinstance(C_W, list)
     assert np.shape(cells["chi_perp"]) == (len(C_b), len(C_W))
     assert (tmp_path / "tanh.svg").read_text().startswith("<?xml")
-    assert "On this line gradients" in run(["phase", "tanh"], capsys)[1]
+    tanh = run(["phase", "tanh"], capsys)[1]
+    assert "On this line gradients" in tanh and "run away" not in tanh
+    gelu = " ".join(run(["phase", "gelu"], capsys)[1].split())
+    assert "but where χ∥ > 1 they run away from K*" in gelu  # below K* its fixed points are unstable
 
 
 def test_report_as_json_with_pictures_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

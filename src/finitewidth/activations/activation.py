@@ -175,7 +175,7 @@ def _check_elementwise(activation: Activation) -> None:
             here = activation.evaluate(np.concatenate([same, others[:512]]))[0, :512]
             there = activation.evaluate(np.concatenate([others[512:], same[::-1]]))[0, 512:][::-1]
         except Exception as error:
-            reason = str(error).partition("\n")[0]
+            reason = _why_it_fails(activation.function, error)
             raise InputError(f"`function` of activation {name!r} fails on an array ({reason}); {remedy}") from error
     if getattr(result, "shape", None) != (2, 3) or not np.allclose(here, there, rtol=1e-12, atol=0, equal_nan=True):
         raise InputError(f"`function` of activation {name!r} is not elementwise; {remedy}")
@@ -184,6 +184,12 @@ def _check_elementwise(activation: Activation) -> None:
             f"`function` of activation {name!r} returns {result.dtype} for float64 numbers; "
             "remove casts and 32-bit constants from it"
         )
+
+
+def _why_it_fails(function: Callable[[Any], Any], error: Exception) -> str:
+    if isinstance(function, np.ufunc) or isinstance(error, jax.errors.TracerArrayConversionError):
+        return "it calls NumPy or SciPy, which JAX cannot follow: np.tanh is jnp.tanh there"
+    return str(error).partition("\n")[0]
 
 
 def _sorted_kinks(declared: Any) -> tuple[float, ...]:

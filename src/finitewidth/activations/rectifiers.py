@@ -1,7 +1,7 @@
 """Rectifiers: two half-lines that meet at 0, and their near relatives (PDLT ch. 5.2, the scale-invariant class)."""
 
 from finitewidth.activations.activation import Parity
-from finitewidth.activations.entry import Known, entry
+from finitewidth.activations.entry import Known, entry, require
 from finitewidth.activations.piecewise import piecewise
 
 
@@ -38,6 +38,7 @@ def prelu(slope: float = 0.25) -> Known:
 @entry(torch="RReLU")
 def rrelu(lower: float = 1 / 8, upper: float = 1 / 3) -> Known:
     """z above 0, (lower + upper)/2 · z below: torch's RReLU in eval mode; in training its slope is random."""
+    require(upper >= lower, "upper", f"at least `lower` = {lower:g}", upper)
     return half_lines(0.5 * (lower + upper), 1.0)
 
 

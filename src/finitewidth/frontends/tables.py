@@ -275,10 +275,10 @@ def phase_table(diagram: "PhaseDiagram") -> RenderableType:
     )
     if not count:
         return Group(Text(answer, style="bold"), "", Text("There is no line on which gradients survive (χ⊥ = 1)."))
-    line_words = Text(
-        "On this line gradients and angles survive (χ⊥ = 1); sizes are forgotten within some ξ∥ layers.", style="dim"
-    )
-    return Group(Text(answer, style="bold"), line_words, "", table)
+    words = "On this line gradients and angles survive (χ⊥ = 1); sizes are forgotten within some ξ∥ layers"
+    if np.any(line["chi_parallel"].values > 1 + 1e-6):
+        words += ", but where χ∥ > 1 they run away from K*, by a factor e in ξ∥ layers"
+    return Group(Text(answer, style="bold"), Text(f"{words}.", style="dim"), "", table)
 
 
 def activation_table(rows: list[dict[str, Any]]) -> RenderableType:
