@@ -253,6 +253,9 @@ def test_an_old_terminal_gets_question_marks_not_a_traceback() -> None:
         (["report", "--depht", "3"], "Did you mean --depth?"),
         (["report", "extra"], "extra"),
         (["report", "--out"], "--out requires an argument"),
+        (["report", "--html", "."], "`--html` '.' is a directory; give the name of a file in it"),
+        (["report", "--out", __file__], "cannot be written"),  # said before the flow, not after
+        (["report", "--html", f"{__file__}/report.html"], "cannot be written"),
         (["repot"], 'Did you mean "report"?'),
         (["critical"], "ACTIVATION"),
         (["critical", "softmax"], "mixes neurons"),

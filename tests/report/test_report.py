@@ -254,3 +254,31 @@ def test_headline_counts_layers_as_people_do(gelu_report: Report) -> None:
     for depth, words in ((2, "survive both layers;"), (3, "survive all 3 layers;")):
         shallow = replace(side, net=fw.MLP("gelu", depth=depth))
         assert words in headline(shallow)
+
+
+def test_network_that_keeps_its_inputs_apart_does_not_forget_them(gelu_report: Report) -> None:
+    """χ⊥ = 0.08 at depth 2: angles go from 45° to 44°, and only gradients shrink."""
+    side = gelu_report.yours
+    assert side.signals.angle is not None and side.signals.angles.word == "vanishing"
+    median, high = side.signals.angle.median, side.signals.angle.high
+    kept = replace(side.signals.angle, median=np.full_like(median, 44.0), high=np.full_like(high, 60.0))
+    words = headline(replace(side, signals=replace(side.signals, angle=kept)))
+    assert "forgets" not in words and "the typical angle between two inputs is still 44° at the output" in words
+    single = headline(replace(side, signals=replace(side.signals, angle=None)))
+    assert "forgets" not in single and "gradients shrink, by a factor " in single and "; and" not in single
+    assert "forgets its inputs" in headline(side)
+
+
+def test_a_column_that_is_nearly_everything_is_named() -> None:
+    x = np.random.default_rng(0).normal(size=(20, 3))
+    net = fw.MLP("relu", depth=2, width=8)
+    assert fw.report(net, x).sample.note == ""
+    made = fw.report(net, x * [1.0, 1e3, 1.0])
+    assert made.sample.note.startswith("Column 'x1' makes up 99.9 % of |x|²")
+    assert made.to_dict()["data"]["note"] == made.sample.note
+    assert fw.report(net, x[:, :1]).sample.note == ""
+
+
+def test_one_of_a_kind_is_not_written_as_many(capsys: pytest.CaptureFixture[str]) -> None:
+    fw.report(fw.MLP("relu", depth=2, width=8), np.array([[2.0]])).print()
+    assert "1 input, 1 output; the only row of an array" in " ".join(capsys.readouterr().out.split())

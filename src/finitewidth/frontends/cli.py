@@ -87,6 +87,7 @@ def report(
 
         loading = time.perf_counter() - _STARTED
         whole_inputs = whole("inputs", inputs)
+        _check_places(out, html)
         progress("reading the data")
         data_set = load_data(data)
         progress("critical point")
@@ -107,6 +108,21 @@ def report(
         made.print()
     for line in written:
         print(line, file=sys.stderr if json else sys.stdout)
+
+
+def _check_places(out: str | None, html: str | None) -> None:
+    """Refuse what cannot be written before the minute that a report may take, not after."""
+    from pathlib import Path
+
+    from finitewidth.errors import InputError
+    from finitewidth.frontends.predict_command import writable_directory
+
+    if out is not None:
+        writable_directory(out)
+    if html is not None:
+        if Path(html).is_dir():
+            raise InputError(f"`--html` {html!r} is a directory; give the name of a file in it")
+        writable_directory(str(Path(html).parent), "the directory of --html")
 
 
 def _drawn(made: Any, out: str | None, html: str | None, progress: Callable[[str], None]) -> list[str]:

@@ -125,7 +125,7 @@ def predict(
         from finitewidth.frontends.prediction import Request, predict_tables, read_tables
 
         names, learned, asked = read_tables(train, test, target)
-        directory = None if json and out is None else _directory(out or "prediction")
+        directory = None if json and out is None else writable_directory(out or "prediction")
         request = Request(parameters, training.build, None if order is None else int(order), shown, number, raw)
         found = predict_tables(names, target, learned, asked, request, progress)
         written = [] if directory is None else _written(found, directory, progress)
@@ -144,7 +144,7 @@ def predict(
             print(path)
 
 
-def _directory(out: str) -> Path:
+def writable_directory(out: str, option: str = "--out") -> Path:
     """Where to write, tried before anything is computed: a place that cannot be written is said at once."""
     made = Path(out)
     try:
@@ -155,7 +155,7 @@ def _directory(out: str) -> Path:
             made.rmdir()
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"`--out` {out!r} cannot be written ({reason}); give another directory") from error
+        raise InputError(f"`{option}` {out!r} cannot be written ({reason}); give another directory") from error
     return made
 
 

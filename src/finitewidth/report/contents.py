@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
 Array = NDArray[np.float64]
+_LOUD = 0.95  # share of |x|² beyond which a column leaves nothing to the others
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,17 @@ class Side:
 
 @dataclass(frozen=True)
 class Sample:
-    """The inputs the report was made with: `used` of the `total` rows of `source`; mean_square is |x|²/n_0 of each."""
+    """The inputs the report was made with: `used` of the `total` rows of `source`; mean_square is |x|²/n_0 of each.
+
+    `note` says, if it is so, that one column is nearly all that the network sees.
+    """
 
     source: str
     total: int
     used: int
     n_in: int
     mean_square: Array
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,7 @@ class Report:
                     "inputs": self.sample.total,
                     "inputs_used": self.sample.used,
                     "mean_square": float(np.median(self.sample.mean_square)),
+                    "note": self.sample.note,
                 },
                 "yours": _side_to_dict(self.yours),
                 "critical": None if self.critical is None else _side_to_dict(self.critical),
@@ -222,7 +228,25 @@ def _sample(data: Any, inputs: int) -> tuple[Array, Sample]:
     total = len(x)
     if total > inputs:
         x = x[np.sort(np.random.default_rng(0).choice(total, inputs, replace=False))]
-    return x, Sample(source, total, len(x), x.shape[1], _mean_squares(x))
+    names = data.names if isinstance(data, DataSet) else tuple(f"x{i}" for i in range(x.shape[1]))
+    return x, Sample(source, total, len(x), x.shape[1], _mean_squares(x), _one_column(x, names))
+
+
+def _one_column(x: Array, names: Sequence[str]) -> str:
+    """A sentence, if one of several columns is nearly all there is of the inputs: the kernel is made of x·x'."""
+    if x.shape[1] == 1:
+        return ""
+    size = np.abs(x).max()  # columns of 1e200 among others
+    shares = np.square(x / size).sum(axis=0)
+    shares = shares / shares.sum()
+    loudest = int(np.argmax(shares))
+    if shares[loudest] < _LOUD:
+        return ""
+    percent = np.floor(1e3 * shares[loudest]) / 10
+    return (
+        f"Column {names[loudest]!r} makes up {percent:g} % of |x|²: to this network inputs differ in little else. "
+        "Rescale the columns to similar sizes."
+    )
 
 
 def mean_square_of(x: Array) -> float:

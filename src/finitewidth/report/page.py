@@ -66,6 +66,7 @@ def page(report: "Report") -> str:
 <p class="kicker">Before training</p>
 <h1>{escape(title)}</h1>
 <p class="subject">{escape(subject(report))}</p>
+{f"<p><strong>{escape(report.sample.note)}</strong></p>" if report.sample.note else ""}
 <p class="verdict {"good" if healthy else "bad"}">{escape(report.verdict)}</p>
 {other}
 </header>

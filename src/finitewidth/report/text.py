@@ -14,6 +14,7 @@ from rich.text import Text
 
 from finitewidth.report.fitted_table import FittedTable, thin_table
 from finitewidth.report.rows import groups
+from finitewidth.report.words import counted
 
 if TYPE_CHECKING:
     from finitewidth.report.contents import Report
@@ -68,17 +69,21 @@ def render(report: "Report") -> RenderableType:
         from finitewidth.report.verdict import headline
 
         parts.append(Text(headline(report.critical)))
-    parts += ["", Text(subject(report), style="dim"), "", _table(report), "", _todo(report), "", _timings(report)]
+    parts += ["", Text(subject(report), style="dim")]
+    parts += [Text(report.sample.note, style="bold")] if report.sample.note else []
+    parts += ["", _table(report), "", _todo(report), "", _timings(report)]
     return Group(*parts)
 
 
 def subject(report: "Report") -> str:
     """The network and the data, in a line."""
     net, sample = report.yours.net, report.sample
-    inputs = f"all {sample.total}" if sample.used == sample.total else f"{sample.used} of {sample.total}"
+    rows = f"{sample.used} of {sample.total} rows"
+    if sample.used == sample.total:
+        rows = "the only row" if sample.total == 1 else f"all {sample.total} rows"
     return (
         f"{net.activation.name}, depth {net.depth}, width {width_in_words(net.widths)}, "
-        f"{sample.n_in} inputs, {net.n_out} outputs; {inputs} rows of {sample.source}"
+        f"{counted(sample.n_in, 'input')}, {counted(net.n_out, 'output')}; {rows} of {sample.source}"
     )
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 ALIKE = 1.0
 """Degrees below which two inputs are said to look alike."""
+_KEPT = 0.5  # share of an angle below which inputs are being forgotten
 
 
 def headline(side: "Side") -> str:
@@ -21,8 +22,10 @@ def headline(side: "Side") -> str:
         return f"{side.title}: this activation passes no gradient, so there is nothing for gradient descent to follow."
     if norms == "exploding":
         return f"{side.title}: signals explode, {_growth(side)}; {_gradient(side)}."
-    if angles == "vanishing":
+    if angles == "vanishing" and _angles_fell(side):
         return f"{side.title}: the network forgets its inputs; {_alike(side)}and {_gradient(side)}."
+    if angles == "vanishing":
+        return f"{side.title}: gradients shrink, {_shrinking(side)}; {_still_apart(side)}{_gradient(side)}."
     if angles == "exploding":
         return f"{side.title}: chaos; nearby inputs are torn apart layer after layer, and {_gradient(side)}."
     if norms == "vanishing":
@@ -35,9 +38,26 @@ def _growth(side: "Side") -> str:
     return f"by a factor {number(side.signals.growth, 3)} in variance each layer"
 
 
-def _alike(side: "Side") -> str:
-    if side.signals.angle is None:
+def _angles_fell(side: "Side") -> bool:
+    """Whether depth has brought the inputs together: χ⊥ < 1 alone need not, where their size shrinks as fast."""
+    angle = side.signals.angle
+    return angle is not None and bool(angle.median[-1] < _KEPT * angle.median[0])
+
+
+def _shrinking(side: "Side") -> str:
+    chi = side.signals.angles.chi
+    return f"by a factor {number(1 / chi if chi else np.inf, 2)} in variance each layer"
+
+
+def _still_apart(side: "Side") -> str:
+    angle = side.signals.angle
+    if angle is None or angle.high[-1] < ALIKE:
         return ""
+    return f"the typical angle between two inputs is still {number(float(angle.median[-1]), 2)}° at the output, but "
+
+
+def _alike(side: "Side") -> str:
+    assert side.signals.angle is not None
     below = np.flatnonzero(side.signals.angle.high < ALIKE)
     if len(below) == 0:
         return f"the typical angle between two falls to {number(float(side.signals.angle.median[-1]), 2)}°, "

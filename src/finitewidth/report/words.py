@@ -40,6 +40,15 @@ def power_of_ten(value: float) -> str:
     return f"10{superscript(exponent)}" if abs(exponent) >= 4 else number(value, 1)
 
 
+def counted(count: int, noun: str) -> str:
+    """So many of them.
+
+    >>> counted(1, "input"), counted(64, "input")
+    ('1 input', '64 inputs')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def all_layers(count: int) -> str:
     """All layers of so many.
 
