@@ -1,5 +1,6 @@
 """Errors of K and Θ of steep activations: never smaller than the real ones, and not much larger for inputs apart."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.scipy.special import erf
@@ -61,3 +62,23 @@ def _check(net, x, averages, a, most):
                 off = float(np.abs(found[name].values[layer] - right).max())
                 stated = float(found[f"{name}_error"][layer])
                 assert off <= stated <= most * float(np.diag(right).max()), (name, layer, a)
+
+
+def test_second_derivatives_that_automatic_differentiation_loses() -> None:
+    """max(z, 0)^1.5 has σ'' = nan on the left, which only bounds ask for: its kernel was refused as an overflow.
+
+    ⟨σσ⟩ = (1/2πs) ∫ (cos t sin t)^p 2^p Γ(p + 1) (s²/(1 − c sin 2t))^{p+1} dt over the first quadrant, s² = 1 − c².
+    """
+    mp.dps = 25
+    p, c = mpf(3) / 2, mpf(1) / 2
+    s = sqrt(1 - c * c)
+
+    def ray(t):
+        return (mp.cos(t) * mp.sin(t)) ** p * 2**p * mp.gamma(p + 1) * (s * s / (1 - c * mp.sin(2 * t))) ** (p + 1)
+
+    exact = mp.re(mp.quad(ray, [0, pi / 8, pi / 4, 3 * pi / 8, pi / 2])) / (2 * pi * s)
+    x = np.sqrt(2.0) * np.array([[1.0, 0.0], [0.5, np.sqrt(0.75)]])
+    flow = fw.flow(fw.MLP(fw.Activation(lambda z: jnp.maximum(z, 0) ** 1.5), depth=2, width=8), x)
+    assert abs(flow.K[1, 0, 1] - float(exact)) <= flow.K_error[1] <= 1e-10 * float(exact)
+    with pytest.raises(fw.InputError, match="write it so that automatic differentiation works"):
+        fw.flow(fw.MLP(fw.Activation(lambda z: jnp.maximum(z, 0) ** 1.5), depth=2, width=8), x, order=1, tensors="A")

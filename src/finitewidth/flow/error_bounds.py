@@ -192,4 +192,8 @@ def _bends(activation: Activation, K: np.ndarray) -> tuple[float, float]:
 
 def _slopes(activation: Activation, z: np.ndarray) -> np.ndarray:
     d, dd = activation.evaluate(z, (1, 2))
+    lost = ~np.isfinite(dd)
+    if lost.any():  # automatic differentiation twice through max(z, 0)^1.5 is 0 · ∞ below 0; a bound needs few digits
+        h = 1e-4 * np.abs(z)
+        dd = np.where(lost, (activation.evaluate(z + h, (1,))[0] - activation.evaluate(z - h, (1,))[0]) / (2 * h), dd)
     return np.stack([d * d, dd * dd, (z * dd) ** 2])

@@ -163,6 +163,11 @@ def _portion_sums(f: Integrand, std: np.ndarray, panels: np.ndarray) -> tuple[np
         integrand = f(z) * density
     if not np.all(np.isfinite(integrand)):
         at = z.ravel()[np.argmin(np.isfinite(integrand.reshape(-1, z.size)).all(0))]
+        if np.isnan(integrand).any() and not np.isinf(integrand).any():
+            raise InputError(
+                f"what is averaged is nan at z = {at:.6g}; if it holds derivatives, write the function so that "
+                "automatic differentiation works there (two nested `jnp.where`, one to keep each branch finite)"
+            )
         raise InputError(
             f"what is averaged is not finite at z = {at:.6g}, where a Gaussian of variance {std.max() ** 2:.6g} still "
             "has weight; use a smaller kernel (smaller inputs, C_b or C_W) or a function that stays finite"

@@ -107,6 +107,12 @@ def reach(
             sizes = sizes.max(0, keepdims=True)
         weight = np.nan_to_num(sizes**slots, nan=np.inf) * np.exp(-0.5 * x * x) * np.abs(x) ** 3
     if not np.all(np.isfinite(weight)):
+        if np.isnan(sizes).any():
+            raise InputError(
+                f"activation {activation.name!r} has derivatives up to order {max(orders)} that are nan where a "
+                f"Gaussian of variance {variance:.4g} has weight; write it so that automatic differentiation works "
+                "there (two nested `jnp.where`, one to keep each branch finite)"
+            )
         raise InputError(f"{activation.name} overflows where a Gaussian of variance {variance:.4g} still has weight")
     matters = np.any((weight > negligible * weight.max(1, keepdims=True)), axis=0)
     return float(np.abs(x[matters]).max() + 0.25)
