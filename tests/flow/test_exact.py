@@ -115,6 +115,37 @@ def test_deep_linear_network_of_several_inputs(rank: int) -> None:
         np.testing.assert_allclose(flow.G1.values[layer], 0.0, atol=1e-9 * widths.max() * np.abs(K).max())
 
 
+def test_every_tensor_of_a_deep_linear_network_of_four_inputs() -> None:
+    """FACTS 2.2, 2.4 with σ' = 1, on inputs that depend linearly on each other: products with σ″ vanish identically."""
+    x = np.random.default_rng(2).normal(size=(4, 2))
+    C_W, l_W = 1.2, 0.7
+    net = fw.MLP("linear", depth=4, width=100, C_b=0.1, C_W=C_W, lambda_b=0.3, lambda_W=l_W)
+    flow = fw.flow(net, x, order=1)
+    e, found = np.einsum, {name: np.zeros((4,) * 4) for name in "VFBSQ"}
+    for layer in range(1, 4):
+        K, Theta = flow.K.values[layer - 1], flow.Theta.values[layer - 1]
+        F = C_W**2 * (e("ac,bd->abcd", K, Theta) + found["F"])
+        found = {
+            "V": C_W**2 * (e("ac,bd->abcd", K, K) + e("ad,bc->abcd", K, K) + found["V"]),
+            "F": F,
+            "B": C_W**2 * (e("ac,bd->abcd", Theta, Theta) + found["B"]),
+            "S": C_W * l_W * (e("ac,bd->abcd", Theta, Theta) + found["B"]) + C_W**2 * found["S"],
+            "Q": l_W / C_W * F.transpose(1, 0, 3, 2) + C_W**2 * found["Q"],
+        }
+        for name in found:
+            np.testing.assert_allclose(flow[name].values[layer], found[name], rtol=0, atol=1e-9, err_msg=name)
+    for name in ("G1", "H1", "P", "R", "U"):
+        np.testing.assert_allclose(flow[name], 0.0, atol=1e-9, err_msg=name)
+
+
+def test_constant_activation_has_no_fluctuations() -> None:
+    """Of four inputs: polynomials of degree 0 are all there is."""
+    constant = fw.Activation(lambda z: 0.0 * z + 1.0)
+    flow = fw.flow(fw.MLP(constant, depth=3, width=9, C_b=0.1), np.random.default_rng(0).normal(size=(4, 2)), order=1)
+    for name in TENSORS:
+        np.testing.assert_allclose(flow[name], 0.0, atol=1e-12, err_msg=name)
+
+
 def scale_invariant(
     slopes: tuple[float, float], K: float, l_b: float, l_W: float, l: np.ndarray
 ) -> dict[str, np.ndarray]:

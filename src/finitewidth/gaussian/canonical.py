@@ -133,7 +133,7 @@ def _enough(planes: Planes, joined: Joined, wanted: np.ndarray) -> np.ndarray:
         one, other = joined.where[:, part]
         most = (left[one] * right[other]).max(1) * joined.s[part, :1] ** np.arange(1, degree + 2)
         found[part] = (most > _GOAL).sum(1)  # it falls with the degree
-    return found
+    return np.maximum(found, 1)  # polynomials of both parities, also where a constant is all that there is
 
 
 def _averages(

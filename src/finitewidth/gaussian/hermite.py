@@ -138,6 +138,7 @@ def _some_planes(A: np.ndarray, functions: tuple[np.ndarray, np.ndarray], sector
             total[:, halves[:, None], np.array(degrees)] = np.add.reduceat(each * each, starts, axis=-1)
         found.append(_in_eigenbasis(mean, degrees))
     shares /= squares[:, :, None]
+    shares[0, ..., 0] += squares <= np.finfo(float).tiny  # nothing is left of what vanishes, σ″ of a line say
     rest = np.sqrt(np.maximum(1 - np.cumsum(shares[0], axis=-1), 4 * _EPS))
     return Planes(found, np.sqrt(squares), rest, 0.5 * np.sqrt(shares[1].sum(-1).max(-1)))
 
