@@ -82,3 +82,28 @@ def test_second_derivatives_that_automatic_differentiation_loses() -> None:
     assert abs(flow.K[1, 0, 1] - float(exact)) <= flow.K_error[1] <= 1e-10 * float(exact)
     with pytest.raises(fw.InputError, match="write it so that automatic differentiation works"):
         fw.flow(fw.MLP(fw.Activation(lambda z: jnp.maximum(z, 0) ** 1.5), depth=2, width=8), x, order=1, tensors="A")
+
+
+@pytest.mark.parametrize("activation", ["relu", "hard_tanh", "elu"])
+def test_kinks_at_inputs_that_are_almost_alike(activation):
+    """A and H1 of two inputs go over into those of one, A_{abab} and H1_ab; what lies between is within the errors.
+
+    Their averages hold δ(z_a) δ(z_b) and δ′(z_a) δ′(z_b), which diverge, times differences that vanish faster.
+    """
+    net, one = fw.MLP(activation, depth=3, width=64, C_b=0.2, C_W=1.3), np.array([0.3, 1.0])
+
+    def at(apart):
+        inputs = one + np.outer([0.0, apart], [1.0, 0.0])
+        last = fw.flow(net, inputs, order=1, tensors="A,H1", layers="last").isel(layer=0)
+        ab = {"a": 0, "b": 1, "c": 0, "d": 1}
+        return {
+            name: tuple(float(last[each].isel({d: ab[d] for d in last[each].dims})) for each in (name, f"{name}_error"))
+            for name in ("A", "H1")
+        }
+
+    same, slopes = at(0.0), {name: (at(1e-2)[name][0] - at(0.0)[name][0]) / 1e-2 for name in ("A", "H1")}
+    for apart in (3e-3, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6):
+        for name, (value, error) in at(apart).items():
+            expected = same[name][0] + slopes[name] * apart
+            assert abs(value - expected) < error + 0.1 * abs(slopes[name]) * apart + 1e-7, (name, apart)
+            assert error < 5e-3 or apart > 1e-3, (name, apart)

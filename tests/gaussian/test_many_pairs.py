@@ -39,6 +39,15 @@ def test_deltas_of_relu_by_hand() -> None:
     assert found[0, 2, 0, 2][a, b] == pytest.approx(1 / (2 * np.pi * np.sqrt(determinant)), rel=1e-13)
 
 
+def test_deltas_of_inputs_that_are_almost_alike_are_those_of_equal_ones() -> None:
+    """θ⁻³ of rounding is not let in: with 1 − ρ = 10⁻¹¹ these would be 10¹⁶."""
+    near = np.array([[1.0, 1.0 - 1e-11], [1.0 - 1e-11, 1.0]])
+    with float64():
+        found = many_pairs(fw.activations.relu, near, [(1, 2, 1, 2), (1, 4, 1, 0), (0, 2, 0, 2)])
+    for key, value in found.items():
+        np.testing.assert_array_equal(value, 0.0, err_msg=str(key))
+
+
 def test_smooth_ones_agree_with_planes() -> None:
     keys = [(0, 0, 0, 0), (1, 1, 1, 0), (0, 2, 2, 1)]
     with float64():

@@ -26,7 +26,17 @@ PairKey = tuple[int, int, int, int]
 """(k, i, l, j) of ⟨∂ⁱσ⁽ᵏ⁾_a ∂ʲσ⁽ˡ⁾_b⟩."""
 
 _STEP = 1e-9
-_EQUAL = 8 * float(np.finfo(float).eps)  # inputs whose kernels differ by rounding alone
+_OFF_THE_LINE = 0.25  # of θ times an average's size; 0.01 to 0.03 of it is what H1 and A were off by
+_ALIKE = 0.1  # sin θ below which det K is not what rounding leaves alone
+_EPS = float(np.finfo(float).eps)
+_EQUAL = 8 * _EPS  # inputs whose kernels differ by rounding alone
+
+ALMOST_COLLINEAR = (1e-4, 2e-3)
+"""Angles below which inputs are collinear where deltas of both meet: of ∂² and of ∂⁴.
+
+Averages of such terms go like θ⁻¹ and θ⁻³, and what they multiply in the flow vanishes like θ² and θ⁴, if rounding lets
+it: 10⁻¹³ of it would be 10⁻¹³ θ⁻³ of a shift of order one, whereas taking the line instead is off by some θ.
+"""
 
 
 def kinked_quartets(activation: Activation, K: np.ndarray, wanted: Sequence[Orders]) -> dict[Orders, np.ndarray]:
@@ -47,7 +57,8 @@ def kinked_pairs(activation: Activation, K: np.ndarray, wanted: Sequence[PairKey
     """⟨∂ⁱσ⁽ᵏ⁾_a ∂ʲσ⁽ˡ⁾_b⟩ by (k, i, l, j), ∂ with deltas: values and errors, shape (2, N, N).
 
     At equal and at collinear inputs, z_b = c z_a, only the derivative of the product along the line exists. It is
-    shared among the terms of ∂ⁿ = (∂_a + c ∂_b)ⁿ evenly.
+    shared among the terms of ∂ⁿ = (∂_a + c ∂_b)ⁿ evenly. So it is at inputs that are almost so, where a delta of one
+    meets a delta of the other in a term of ∂ⁿ; the errors then say what that changes.
     """
     N = len(K)
     found = {key: np.zeros((2, N, N)) for key in wanted}
@@ -67,8 +78,50 @@ def kinked_pairs(activation: Activation, K: np.ndarray, wanted: Sequence[PairKey
                 (a, b), at = (plane.T[::-1] if flip else plane.T), keys.index(_flipped(k + i, l + j, flip))
                 array[:, a, b] = regular[:, at]
                 for x, y in zip(a, b, strict=True):
-                    array[:, x, y] += _of_deltas(activation, K[np.ix_([x, y], [x, y])], key)
+                    array[:, x, y] += _of_rounded(activation, K[np.ix_([x, y], [x, y])], key)
+    return _almost_on_lines(activation, K, plane, found)
+
+
+def _almost_on_lines(
+    activation: Activation, K: np.ndarray, plane: np.ndarray, found: dict[PairKey, np.ndarray]
+) -> dict[PairKey, np.ndarray]:
+    """The averages, those of the line in place of what diverges at pairs of inputs that are almost collinear."""
+    meeting = [key for key in found if _deltas_meet(activation, key)]
+    for p in plane:
+        apart = _angle(K[np.ix_(p, p)])
+        keys = [key for key in meeting if apart < ALMOST_COLLINEAR[key[1] + key[3] > 2]]
+        for a, b in (p, p[::-1]) if keys else ():
+            c = np.sign(K[a, b]) * np.sqrt(K[b, b] / K[a, a])
+            for key, (value, error) in zip(keys, _on_line(activation, K[a, a], c, keys), strict=True):
+                found[key][:, a, b] = value, error + _OFF_THE_LINE * apart * _size(activation, K[a, a], K[b, b], key)
     return found
+
+
+def _angle(K: np.ndarray) -> float:
+    """sin θ of two inputs."""
+    (aa, ab), (_, bb) = K
+    root = np.sqrt(aa * bb)
+    return float(np.sqrt(max(0.0, (root - ab) * (root + ab))) / root)
+
+
+def _deltas_meet(activation: Activation, key: PairKey) -> bool:
+    """Whether some term of ∂ⁿ, n = i + j, has deltas of both σ⁽ᵏ⁾ and σ⁽ˡ⁾."""
+    k, i, l, j = key
+    return any(
+        next(_deltas(activation, k, of_a), None) and next(_deltas(activation, l, i + j - of_a), None)
+        for of_a in range(1, i + j)
+    )
+
+
+def _size(activation: Activation, aa: float, bb: float, key: PairKey) -> float:
+    """√(⟨σ⁽ᵏ⁾²⟩_a ⟨σ⁽ˡ⁾²⟩_b / K_aaⁱ K_bbʲ): what an average is of the order of."""
+    k, i, l, j = key
+
+    def mean_square(order: int, K: float) -> float:
+        return float(average(lambda z: activation.evaluate(z, (order,))[0] ** 2, K, kinks=activation.breaks).value)
+
+    left, right = mean_square(k, aa), mean_square(l, bb)
+    return float(np.sqrt(left * right / (aa**i * bb**j)))
 
 
 def _flipped(p: int, q: int, flip: bool) -> Key:
@@ -141,6 +194,15 @@ def _on_line(activation: Activation, K: float, c: float, wanted: Sequence[PairKe
         estimate = average(f, K, kinks=kinks)
         factor_ = K ** (-0.5 * n) * 0.5**n * c**-j
         yield float(estimate.value * factor_), float(estimate.error * abs(factor_))
+
+
+def _of_rounded(activation: Activation, K: np.ndarray, key: PairKey) -> np.ndarray:
+    """What the deltas add, with what rounding of K_ab does to it where the inputs are much alike: powers of 1/det K."""
+    value, error = _of_deltas(activation, K, key)
+    if value and _angle(K) < _ALIKE:
+        moved, _ = _of_deltas(activation, K * np.array([[1.0, 1 - 4 * _EPS], [1 - 4 * _EPS, 1.0]]), key)
+        error += abs(moved - value)
+    return np.array([value, error])
 
 
 def _of_deltas(activation: Activation, K: np.ndarray, key: PairKey) -> np.ndarray:

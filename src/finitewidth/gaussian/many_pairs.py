@@ -22,7 +22,8 @@ from finitewidth.errors import InputError
 from finitewidth.gaussian.kinked import PairKey
 from finitewidth.gaussian.mehler import many_pair_averages
 
-_EQUAL = 1e-14
+_ALMOST_COLLINEAR = 1e-4
+"""sin θ below which inputs are equal: averages like θ⁻³ make 10⁻¹⁶ of rounding as large as θ, which this is off by."""
 
 
 def is_piecewise_linear(activation: Activation) -> bool:
@@ -69,7 +70,7 @@ def _piecewise_linear(activation: Activation, K: np.ndarray, key: PairKey) -> np
     rho = np.clip(K / size, -1.0, 1.0)
     np.fill_diagonal(rho, 1.0)
     apart = np.sqrt((1 - rho) * (1 + rho))
-    over = np.divide(1.0, apart, out=np.zeros_like(rho), where=apart > _EQUAL**0.5)
+    over = np.divide(1.0, apart, out=np.zeros_like(rho), where=apart > _ALMOST_COLLINEAR)
     match (k + i, l + j):
         case (0, 0):
             return alpha**2 * K + beta2 * size * (apart + rho * np.arcsin(rho))
