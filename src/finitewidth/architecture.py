@@ -217,6 +217,11 @@ def check_mlp(net: Any) -> None:
         raise InputError(f"`net` must be an MLP, but got {net!r}; make one as fw.MLP('tanh', depth=3, width=64)")
 
 
+def has_biases(net: "Architecture") -> bool:
+    """Whether the first layer's biases leave a kernel to an input that is zero."""
+    return float(net.per_layer("C_b")[0]) > 0
+
+
 def whole_number(name: str, value: Any) -> int:
     """`value` as an int ≥ 1, or an `InputError` that says so."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
@@ -228,12 +233,13 @@ def real_array(name: str, values: Any, what: str) -> np.ndarray:
     """`values` as float64, of any shape; `what` says in the error what they should have been.
 
     Raises
-        InputError: for what is no array of real numbers; complex and masked ones too, of which NumPy drops a part.
+        InputError: for what is no array of real numbers: text and dates, which NumPy would convert, complex and masked
+            ones too, of which it would drop a part.
     """
     try:
         given = values if np.ma.isMaskedArray(values) else np.asarray(values)
-        if np.iscomplexobj(given) or np.ma.is_masked(given):
-            raise TypeError(f"they are {given.dtype}" if np.iscomplexobj(given) else "some are masked")
+        if given.dtype.kind in "cmMSU" or np.ma.is_masked(given):
+            raise TypeError("some are masked" if np.ma.is_masked(given) else f"they are {given.dtype}")
         return np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:120]

@@ -87,8 +87,11 @@ def load_table(source: str | PathLike[str], *, may_be_blank: str | None = None) 
     return DataSet(inputs, names or tuple(f"x{i}" for i in range(inputs.shape[1])), path.name)
 
 
-def check_inputs(x: Any, name: str = "x") -> NDArray[np.float64]:
+def check_inputs(x: Any, name: str = "x", *, may_vanish: bool = False) -> NDArray[np.float64]:
     """`x` as a float64 array of shape (N, n_in), ready for the theory; a `DataSet` stands for its inputs.
+
+    Arguments
+        may_vanish: whether inputs may be zero, as they may where the first layer has C_b > 0, so that K⁽¹⁾ > 0.
 
     Raises
         InputError: with `name`, what is wrong with x, where (rows count from 0), and the remedy.
@@ -102,10 +105,12 @@ def check_inputs(x: Any, name: str = "x") -> NDArray[np.float64]:
         x = x.inputs
     if isinstance(x, (str, PathLike)):
         raise InputError(f"`{name}` must be an array, but got {str(x)!r}; for a file, give load_data({str(x)!r})")
-    return _checked(x, f"`{name}`")
+    return _checked(x, f"`{name}`", may_vanish=may_vanish)
 
 
-def _checked(x: Any, label: str, columns: Sequence[str] | None = None, *, norms: bool = True) -> NDArray[np.float64]:
+def _checked(
+    x: Any, label: str, columns: Sequence[str] | None = None, *, norms: bool = True, may_vanish: bool = False
+) -> NDArray[np.float64]:
     array = _as_float64(x, label)
     if array.ndim != 2:
         raise InputError(
@@ -116,7 +121,7 @@ def _checked(x: Any, label: str, columns: Sequence[str] | None = None, *, norms:
         raise InputError(f"{label} is empty: its shape is {array.shape}; it needs at least one row and one column")
     _check_finite(array, label, columns)
     if norms:
-        _check_norms(array, label)
+        _check_norms(array, label, may_vanish)
     return array
 
 
@@ -148,14 +153,18 @@ def _check_finite(array: NDArray[np.float64], label: str, columns: Sequence[str]
         )
 
 
-def _check_norms(array: NDArray[np.float64], label: str) -> None:
-    """K⁽¹⁾ is made of |x|²/n_0: it must neither vanish nor leave float64."""
+def _check_norms(array: NDArray[np.float64], label: str, may_vanish: bool = False) -> None:
+    """K⁽¹⁾ is made of |x|²/n_0: it must neither vanish, where C_b does, nor leave float64."""
     zero = np.flatnonzero(~array.any(axis=1))
-    if len(zero):
-        raise InputError(f"{label} is all zero in {_rows(zero)}: such an input makes no angle with others; drop it")
+    if len(zero) and not may_vanish:
+        raise InputError(
+            f"{label} is all zero in {_rows(zero)}: such an input makes no angle with others; drop it, or give the "
+            "network biases (C_b > 0)"
+        )
     with np.errstate(over="ignore", under="ignore"):
         K = np.einsum("ai,ai->a", array, array) / array.shape[1]
-    outside = np.flatnonzero(~((np.finfo(np.float64).tiny <= K) & (np.inf > K)))
+    least = 0.0 if may_vanish else np.finfo(np.float64).tiny
+    outside = np.flatnonzero(~((least <= K) & (np.inf > K)))
     if len(outside):
         size = np.abs(array[outside[0]]).max()
         raise InputError(

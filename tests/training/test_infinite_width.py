@@ -1,6 +1,7 @@
 """Trained networks at infinite width, against step-by-step evolution and against conditional Gaussians."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.linalg
 from scipy.stats import multivariate_normal
@@ -158,6 +159,9 @@ def test_labels():
         ({"algorithm": fw.Adam(0.1, 10)}, "`algorithm` Adam"),
         ({"algorithm": "flow"}, "`algorithm` must be one such as"),
         ({"order": 2}, "`order` must be 0"),
+        ({"order": True}, "`order` must be 0"),
+        ({"y_train": np.full((5, 2), np.datetime64("2020-01-01"))}, "`y_train` must hold real numbers, .* datetime64"),
+        ({"y_train": [["1", "2"]] * 5}, "`y_train` must hold real numbers, .* <U1"),
         ({"loss": "hinge"}, "`loss` must be"),
         ({"regularisation": -1.0}, "`regularisation` must be a finite number ≥ 0"),
         ({"algorithm": fw.Bayes(), "x_train": X_TRAIN[[0, 0, 1, 2, 3]]}, "singular to rounding"),
@@ -168,6 +172,32 @@ def test_bad_input_is_refused_by_name(change, words):
     given = {"x_train": X_TRAIN, "y_train": Y, "x_test": X_TEST, "order": 0} | change
     with pytest.raises(fw.InputError, match=words):
         fw.predict(NET, given.pop("x_train"), given.pop("y_train"), given.pop("x_test"), **given)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_an_input_may_be_zero_where_there_are_biases(order):
+    """x = 0 lies on any line of one feature; what is predicted there is what is predicted beside it."""
+    net, y = fw.MLP("tanh", depth=3, width=64, C_b=0.2, C_W=1.3), [0.3, -0.2, 0.5]
+
+    def at(x):
+        asked = [[0.3], [x]]
+        return fw.predict(net, [[-1.0], [x], [0.7]], y, asked, algorithm=fw.GradientFlow(2.0), order=order)
+
+    zero, beside = at(0.0), at(1e-7)
+    np.testing.assert_allclose(zero.mean, beside.mean, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(zero.covariance, beside.covariance, rtol=0, atol=1e-6)
+    with pytest.raises(fw.InputError, match=r"`x_test` is all zero in row 0 .*give the network biases \(C_b > 0\)"):
+        fw.predict(fw.MLP("tanh", depth=3, width=64), [[1.0]], y[:1], [[0.0]], order=0)
+
+
+def test_columns_of_tables_are_not_mixed_up():
+    table = pd.DataFrame(X_TRAIN, columns=list("abcd"))
+    with pytest.raises(fw.InputError, match="`x_test` has the column 'b' where `x_train` has 'a'"):
+        fw.predict(NET, table, Y, table[list("bacd")], order=0)
+    tables = table[1:3], X_TRAIN[1:3], pd.DataFrame(X_TRAIN[1:3])  # of which the last has numbers for names
+    named, *plain = (fw.predict(NET, table, Y, x, order=0) for x in tables)
+    assert all(np.array_equal(named.mean, each.mean) for each in plain)
+    assert fw.predict(NET, table, Y, table, order=0, regularisation=np.float32(0.1)).order == 0
 
 
 def test_one_batch_of_everything_is_gradient_descent():

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from finitewidth.algorithms import Algorithm, GradientDescent, GradientFlow
-from finitewidth.architecture import MLP
+from finitewidth.architecture import MLP, has_biases
 from finitewidth.compare.arguments import check_networks, check_rate, checked_degree, scaled_widths
 from finitewidth.compare.comparison import Comparison
 from finitewidth.compare.initialisation import Verification
@@ -123,7 +123,7 @@ def verify_trained(
     if not isinstance(algorithm, GradientFlow | GradientDescent):
         raise InputError(f"`algorithm` must be gradient flow or descent, whose first order is known; got {algorithm!r}")
     scaled = scaled_widths(net, widths, checked_degree(degree, least=1))
-    x, asked = _inputs(x_train, x_test)
+    x, asked = _inputs(net, x_train, x_test)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TrustWarning)  # of the width of `net`, which is not used
         theory = predict(net, x, y_train, asked, algorithm=algorithm, order=1)
@@ -153,12 +153,13 @@ def verify_trained(
     )
 
 
-def _inputs(x_train: Any, x_test: Any) -> tuple[np.ndarray, np.ndarray]:
+def _inputs(net: MLP, x_train: Any, x_test: Any) -> tuple[np.ndarray, np.ndarray]:
     """Training inputs, and these with the others behind them."""
-    x = check_inputs(x_train, "x_train")
+    may_vanish = has_biases(net)
+    x = check_inputs(x_train, "x_train", may_vanish=may_vanish)
     if x_test is None:
         return x, x
-    new = check_inputs(x_test, "x_test")
+    new = check_inputs(x_test, "x_test", may_vanish=may_vanish)
     if new.shape[1] != x.shape[1]:
         raise InputError(f"`x_test` has {new.shape[1]} columns, but `x_train` has {x.shape[1]}")
     return x, np.concatenate([x, new])

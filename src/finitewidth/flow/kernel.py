@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from finitewidth.architecture import MLP, Architecture, check_net, must_be_plain, whole_number
+from finitewidth.architecture import MLP, Architecture, check_net, has_biases, must_be_plain, whole_number
 from finitewidth.data import check_inputs
 from finitewidth.errors import InputError
 from finitewidth.flow.error_bounds import relative_errors
@@ -81,7 +81,7 @@ def flow(
     2.0
     """
     check_net(net)
-    x = check_inputs(x)
+    x = check_inputs(x, may_vanish=has_biases(net))
     _check_request(net, x, order, tensors)
     plain = must_be_plain(net, "the first order in 1/n (order=1)") if order == 1 else None
     kept = _kept_layers(layers, net.depth)

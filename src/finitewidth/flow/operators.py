@@ -19,7 +19,7 @@ import scipy.linalg
 from scipy.special import ndtri
 from scipy.stats import qmc
 
-from finitewidth.architecture import MLP, must_be_plain, whole_number
+from finitewidth.architecture import MLP, has_biases, must_be_plain, whole_number
 from finitewidth.data import check_inputs
 from finitewidth.errors import InputError
 from finitewidth.flow.jets import Pair, Term, pair_key
@@ -127,7 +127,8 @@ def vertex(net: MLP, x: Any, *, nodes: int = 512, randomisations: int = 8, seed:
     >>> fw.vertex(net, x).contract("V", np.eye(40)).value.shape
     (40, 40)
     """
-    net, x = must_be_plain(net, "the vertex"), check_inputs(x)
+    net = must_be_plain(net, "the vertex")
+    x = check_inputs(x, may_vanish=has_biases(net))
     if net.n_in is not None and net.n_in != x.shape[1]:
         raise InputError(f"`x` has {x.shape[1]} columns, but the network has n_in = {net.n_in}")
     if net.activation.kinks and not is_piecewise_linear(net.activation):

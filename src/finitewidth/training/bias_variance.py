@@ -73,7 +73,7 @@ def generalisation(
     """
     check_net(net)
     scan = _checked(scan)
-    targets = checked_targets(y_test, (len(check_inputs(x_test, "x_test")), net.n_out), "y_test")
+    targets = checked_targets(y_test, (len(check_inputs(x_test, "x_test", may_vanish=True)), net.n_out), "y_test")
     others = {name: values for name, values in scan.items() if name != "width"}
     widths = scan.get("width", (None,))
     first = {} if widths[0] is None else {"width": widths[0]}

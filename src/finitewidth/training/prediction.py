@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,8 @@ def predict(
 
     Arguments
         net: the network; λ_b and λ_W are its learning-rate tensor.
-        x_train: training inputs, shape (N_T, n_in). y_train: their targets, shape (N_T,) or (N_T, n_L).
+        x_train: training inputs, shape (N_T, n_in); zero they may be where the first layer has C_b > 0. y_train: their
+            targets, shape (N_T,) or (N_T, n_L).
         x_test: inputs to predict, shape (N_X, n_in); None for the training inputs.
         algorithm: what is done to the parameters, `fw.GradientFlow()` to the end of training unless told.
         order: 0 for infinite width, 1 for the first correction in 1/n.
@@ -99,7 +101,7 @@ def predict(
         kernels, found = _with_tensors(net, problem, algorithm)
     else:
         kernels, found = _with_neurons(net, problem, algorithm, neurons, progress)
-    pull = regularisation or 0.0
+    pull = float(regularisation or 0.0)
     if loss == "mse":
         infinite = _infinite_width(algorithm, kernels, problem.targets, pull, solver, progress)
     else:
@@ -294,7 +296,7 @@ def _check_request(algorithm: Any, order: Any, loss: Any, regularisation: Any) -
             "`algorithm` Adam normalises every parameter's gradient by itself: its steps are no function of the "
             "outputs and the tangent kernel, so nothing here predicts it; train real networks, or use fw.Momentum"
         )
-    if order not in (0, 1):
+    if isinstance(order, bool) or order not in (0, 1):
         raise InputError(f"`order` must be 0 (infinite width) or 1 (first order in 1/n), but got {order!r}")
     if order and not isinstance(algorithm, GradientFlow | GradientDescent | Bayes):
         raise InputError(
@@ -305,7 +307,8 @@ def _check_request(algorithm: Any, order: Any, loss: Any, regularisation: Any) -
         raise InputError(f'`loss` must be "mse" or "cross-entropy", but got {loss!r}')
     if loss != "mse" and order:
         raise InputError(f'`loss` {loss!r} is known at infinite width only; give order=0, or loss="mse"')
-    if regularisation is not None and not (isinstance(regularisation, (int, float)) and 0 <= regularisation < np.inf):
+    is_number = isinstance(regularisation, Real) and not isinstance(regularisation, bool)
+    if regularisation is not None and not (is_number and 0 <= regularisation < np.inf):
         raise InputError(f"`regularisation` must be a finite number ≥ 0, or None, but got {regularisation!r}")
     if regularisation and isinstance(algorithm, Bayes):
         raise InputError(f"`regularisation` is no part of Bayes; give fw.Bayes(noise={regularisation!r})")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from finitewidth.architecture import MLP, check_net, real_array
+from finitewidth.architecture import MLP, check_net, has_biases, real_array
 from finitewidth.data import DataSet, check_inputs
 from finitewidth.errors import InputError
 
@@ -37,8 +37,10 @@ class Problem:
             InputError: for inputs or targets that cannot be used, naming the argument.
         """
         check_net(net)
-        x = check_inputs(x_train, "x_train")
-        x_new = x if x_test is None else check_inputs(x_test, "x_test")
+        may_vanish = has_biases(net)
+        x = check_inputs(x_train, "x_train", may_vanish=may_vanish)
+        x_new = x if x_test is None else check_inputs(x_test, "x_test", may_vanish=may_vanish)
+        check_columns(x_train, x_test)
         for name, each in (("x_train", x), ("x_test", x_new)):
             if net.n_in is not None and net.n_in != each.shape[1]:
                 raise InputError(f"`{name}` has {each.shape[1]} columns, but the network has n_in = {net.n_in}")
@@ -50,6 +52,22 @@ class Problem:
         order = np.argsort(first, kind="stable")
         place = np.argsort(order, kind="stable")[inverse.ravel()]
         return cls(np.concatenate([x, x_new])[first[order]], place[: len(x)], place[len(x) :], targets)
+
+
+def check_columns(x_train: Any, x_test: Any) -> None:
+    """Columns of two tables, where both have names, must be the same in the same order: nothing else tells them apart.
+
+    Raises
+        InputError: with the first column that is another.
+    """
+    names = [list(getattr(x, "columns", ())) for x in (x_train, x_test)]
+    named = all(isinstance(each, str) for each in (*names[0], *names[1]))
+    if named and len(names[0]) == len(names[1]) and names[0] != names[1]:
+        column = next(i for i, (one, other) in enumerate(zip(*names, strict=True)) if one != other)
+        raise InputError(
+            f"`x_test` has the column {names[1][column]!r} where `x_train` has {names[0][column]!r}; give both the "
+            "same columns in the same order, as in x_test[x_train.columns]"
+        )
 
 
 def check_targets(net: MLP, y: Any, N: int) -> np.ndarray:
