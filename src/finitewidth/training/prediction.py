@@ -88,7 +88,7 @@ def predict(
     >>> p.mean.values.ravel().round(6).tolist()  # a training input ends at its label
     [1.0, -0.0]
     """
-    _check_request(algorithm, order, loss, regularisation)
+    check_request(algorithm, order, loss, regularisation)
     _check_solver(solver, algorithm, order, loss)
     problem = Problem.of(net, x_train, y_train, x_test, loss=loss)
     if not (isinstance(algorithm, Bayes) or net.per_layer("lambda_b").any() or net.per_layer("lambda_W").any()):
@@ -288,7 +288,8 @@ def _of_last_layer(found: xr.Dataset, problem: Problem) -> Kernels:
     )
 
 
-def _check_request(algorithm: Any, order: Any, loss: Any, regularisation: Any) -> None:
+def check_request(algorithm: Any, order: Any, loss: Any, regularisation: Any) -> None:
+    """Refuse what `predict` cannot be asked, whatever the network and the data are."""
     if not isinstance(algorithm, Algorithm):
         raise InputError(f"`algorithm` must be one such as fw.GradientFlow(time=5.0), but got {algorithm!r}")
     if isinstance(algorithm, Adam):

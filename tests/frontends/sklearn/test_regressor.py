@@ -170,6 +170,8 @@ def test_frames_keep_their_names():
         ({"activation": "gelo"}, "did you mean 'gelu'"),
         ({"depth": 0}, "`depth` must be an integer ≥ 1"),
         ({"order": 2}, "`order` must be 0 (infinite width) or 1"),
+        ({"order": 1, "algorithm": fw.Momentum(1e-3, 3)}, "`order` 1 is computed for gradient flow"),
+        ({"order": 1, "regularisation": 0.1}, "`regularisation` is known at infinite width only"),
         ({"noise": 0.1}, "`noise` is the variance of labels in Bayes' rule"),
         ({"tune": "evidence"}, "needs algorithm=fw.Bayes()"),
         ({"tune": "grid", "algorithm": fw.Bayes(0.1)}, "`tune` must be None"),

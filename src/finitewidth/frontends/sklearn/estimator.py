@@ -82,6 +82,7 @@ class FiniteWidthEstimator(BaseEstimator):
     def _fit_network(self, X: np.ndarray, targets: np.ndarray) -> None:
         """Sets `net_`, `algorithm_`, `notes_`, and `log_evidence_` with Bayes. Targets: (N, outputs)."""
         from finitewidth.algorithms import Bayes
+        from finitewidth.training.prediction import check_request
 
         inputs = self._inputs(X)
         net, algorithm = self._network(inputs, targets.shape[1]), self._algorithm()
@@ -89,6 +90,7 @@ class FiniteWidthEstimator(BaseEstimator):
             net, algorithm = self._tuned(net, algorithm, inputs, targets)
         self.net_, self.algorithm_, self._train = net, algorithm, (inputs, targets)
         self._asked_order = self._order()
+        check_request(algorithm, self._asked_order, "mse", self.regularisation)
         known = self._ask(inputs[:1], order=0)  # a step too large, labels without noise that contradict: said here
         self.notes_ = known.notes
         if isinstance(algorithm, Bayes):
