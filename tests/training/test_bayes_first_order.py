@@ -1,6 +1,7 @@
 """The Bayesian posterior at order 1/n, against real hidden layers weighted by the evidence of their outputs."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -110,3 +111,15 @@ def test_outputs_are_wired_together_at_finite_width_only():
 def test_terms_are_coefficients_and_know_no_width(width):
     narrow, wide = (fw.predict(network(n), X[:2], Y, X[2:], algorithm=fw.Bayes(NOISE)).terms["V"] for n in (8, width))
     np.testing.assert_allclose(narrow, wide, rtol=1e-10)
+
+
+def test_evidence_that_first_order_does_not_know_is_warned_of():
+    """Without noise, slow modes of K make log p(y) what the next orders make it."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(4, 3)), rng.normal(size=4)
+    net = fw.MLP("tanh", depth=3, width=64, C_b=0.1, C_W=1.5)
+    with pytest.warns(fw.TrustWarning, match=r"`width` 64: it moves log p\(y\) by \+14, a factor of 1e\+06"):
+        fw.predict(net, x, y, algorithm=fw.Bayes())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fw.predict(net, x, y, algorithm=fw.Bayes(noise=0.1))

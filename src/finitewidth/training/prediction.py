@@ -79,8 +79,9 @@ def predict(
         InputError: naming the argument, its value and the remedy.
 
     Warns
-        TrustWarning: where V/(nK²) at the last layer says that first order is not enough at this width; where inputs
-            are so much alike that rounding is a tenth of the targets or more.
+        TrustWarning: where V/(nK²) at the last layer, terms larger than the targets, or log p(y) moved by more than 1
+            say that first order is not enough at this width; where inputs are so much alike that rounding is a tenth
+            of the targets or more.
 
     >>> import finitewidth as fw
     >>> net = fw.MLP("tanh", depth=3, width=100, C_W=1.5)
@@ -107,6 +108,7 @@ def predict(
     else:
         infinite = _by_cross_entropy(algorithm, kernels, problem.targets, pull)
     n = net.widths[-1] if net.widths else 1
+    _warn_of_evidence(found.evidence / n, n)
     first = found.corrections
     mean_terms = dataset(first.mean)
     error = dataset(
@@ -133,6 +135,17 @@ def predict(
         _crossings=found.crossings,
     )
     return replace(made, notes=(*made.notes, *left_out_notes(made.left_out, made.n)))
+
+
+def _warn_of_evidence(shift: float, n: int) -> None:
+    """log p(y) is expanded in 1/n: beyond a shift of one or so the next order, its square, is as large."""
+    if abs(shift) > 1:
+        warnings.warn(
+            f"first order in 1/n is not small at `width` {n}: it moves log p(y) by {shift:+.2g}, a factor of "
+            f"{np.exp(min(abs(shift), 700.0)):.1g} in the evidence; allow for more noise, or take a wider network",
+            TrustWarning,
+            stacklevel=4,
+        )
 
 
 def _truncation(net: MLP, targets: np.ndarray, first: Corrections, mean: np.ndarray) -> np.ndarray:
