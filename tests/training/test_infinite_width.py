@@ -190,6 +190,16 @@ def test_an_input_may_be_zero_where_there_are_biases(order):
         fw.predict(fw.MLP("tanh", depth=3, width=64), [[1.0]], y[:1], [[0.0]], order=0)
 
 
+@pytest.mark.parametrize("order", [0, 1])
+def test_nothing_is_learned_from_an_input_without_a_tangent_kernel(order):
+    """One layer without a rate for its bias: at x = 0 no parameter moves the output."""
+    net = fw.MLP("tanh", depth=1, C_b=0.2, lambda_b=0.0)
+    p = fw.predict(net, [[0.0]], [1.0], [[0.0], [1.0]], order=order)
+    np.testing.assert_allclose(p.mean, 0.0)
+    np.testing.assert_allclose(p.variance.values[:, 0], [0.2, 1.2], rtol=1e-12)
+    assert any("zero to rounding" in note for note in p.notes)
+
+
 def test_columns_of_tables_are_not_mixed_up():
     table = pd.DataFrame(X_TRAIN, columns=list("abcd"))
     with pytest.raises(fw.InputError, match="`x_test` has the column 'b' where `x_train` has 'a'"):

@@ -161,6 +161,7 @@ def trained_by_descent(net, parameters, x, y, few, step, steps):
         (lambda: fw.QuadraticModel(np.eye(2) * np.nan, np.zeros((2, 2, 2))), "`kernel` must be finite"),
         (lambda: fw.QuadraticModel.of_features(PHI, PSI[:, :6, :6]), r"`psi` must have shape \(N, P, P\)"),
         (lambda: fw.QuadraticModel.of_features(PHI, PSI, epsilon="small"), "`epsilon` must be a finite number"),
+        (lambda: fw.QuadraticModel(-np.eye(2), np.zeros((2, 2, 2))), "`kernel` must be positive semidefinite, .* -1"),
         (lambda: model().trained(Y, train=[0, 1]), "`train` must be 3 integers from 0 to 4"),
         (lambda: model().trained(Y, train=[0, 1, 5]), "`train` must be 3 integers from 0 to 4"),
         (lambda: model().trained(Y, train=TRAIN, start=Y), r"`start` must have shape \(5, 1\)"),
@@ -192,3 +193,12 @@ def test_two_labels_of_one_input_end_at_their_mean(algorithm):
     np.testing.assert_allclose(twice.linear[:2, 0], [2.0, 0.5], atol=1e-10)
     once = model.trained([2.0, 0.5], train=[0, 1], algorithm=algorithm, start=start)
     np.testing.assert_allclose(twice.linear, once.linear, atol=1e-10)
+
+
+@pytest.mark.parametrize("algorithm", [fw.GradientFlow(), fw.GradientFlow(1.0), fw.GradientDescent(0.1, 5), None])
+def test_nothing_is_learned_where_features_vanish(algorithm):
+    """φ = 0 on every training input: there is no mode to train."""
+    vanishing = fw.QuadraticModel(np.diag([0.0, 1.0]), np.zeros((2, 2, 2)))
+    found = vanishing.trained([1.0], train=[0], algorithm=algorithm, start=[0.5, 0.2])
+    np.testing.assert_array_equal(found.mean.values[:, 0], [0.5, 0.2])
+    np.testing.assert_array_equal(found.kernel_change, 0.0)

@@ -137,7 +137,7 @@ def gain_by_modes(algorithm: Algorithm, Theta: np.ndarray, Theta_XT: np.ndarray)
     phi = trained(algorithm, modes.rates) / modes.rates
     value = ((Theta_XT @ modes.vectors) * phi) @ modes.vectors.T
     # δg = Θ_XT δφ, and |φ'| ≤ φ² (of the flow): a mode that is hardly trained does not carry errors as 1/λ would
-    error = np.finfo(float).eps * max(1.0, float(modes.rates[-1] * np.abs(phi).max()))
+    error = np.finfo(float).eps * max(1.0, float((modes.rates[-1:] * np.abs(phi).max(initial=0.0)).sum()))
     return Gain(value, error, left_out_notes(modes))
 
 

@@ -108,7 +108,7 @@ def has_bound(algorithm: Algorithm) -> bool:
 
 def check_step(algorithm: Algorithm, largest: float) -> None:
     """Refuse a step that grows the fastest mode, whose rate is `largest`."""
-    if not isinstance(algorithm, GradientDescent | Momentum | Sgd):
+    if not isinstance(algorithm, GradientDescent | Momentum | Sgd) or largest <= 0:
         return
     mu = algorithm.momentum if isinstance(algorithm, Momentum) else 0.0
     bound = 2.0 * (1.0 + mu) / largest

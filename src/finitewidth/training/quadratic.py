@@ -100,6 +100,10 @@ class QuadraticModel:
             )
         if not np.allclose(k, k.T, rtol=1e-10, atol=1e-12 * np.abs(k).max()):
             raise InputError("`kernel` must be symmetric, but kernel[a, b] ≠ kernel[b, a]")
+        if (lowest := float(np.linalg.eigvalsh(k)[0])) < -1e-10 * np.abs(k).max():
+            raise InputError(
+                f"`kernel` must be positive semidefinite, as Σ_j φ_j φ_j is, but has the eigenvalue {lowest:.3g}"
+            )
         if not np.allclose(mu, mu.transpose(0, 2, 1), rtol=1e-10, atol=1e-12 * np.abs(mu).max()):
             raise InputError(
                 "`meta_kernel` must be symmetric in its last two inputs, but meta_kernel[a, b, c] ≠ [a, c, b]"
