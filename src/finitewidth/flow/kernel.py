@@ -14,13 +14,13 @@ import numpy as np
 import xarray as xr
 
 from finitewidth.architecture import MLP, Architecture, check_net, has_biases, must_be_plain, whole_number
+from finitewidth.cores import Progress, one_blas_thread
 from finitewidth.data import check_inputs
 from finitewidth.errors import InputError
 from finitewidth.flow.error_bounds import relative_errors
 from finitewidth.flow.first_order import asked_tensors, check_size, first_order_variables, notes
 from finitewidth.flow.line import LineFlow, line_flow
-from finitewidth.flow.pairs import Progress, pair_flow
-from finitewidth.gaussian.polar import one_blas_thread
+from finitewidth.flow.pairs import pair_flow
 from finitewidth.gaussian.tables import is_discontinuous
 from finitewidth.precision import in_float64
 

@@ -95,7 +95,9 @@ class PairOperator:
         total = np.zeros((*w.shape[:-2], w.shape[-1], w.shape[-1]), PRECISION)
         for left, edge, right in self.parts:
             R = np.broadcast_to(neurons.sigma(right), neurons.d.shape)
-            total += edge * (np.swapaxes(neurons.sigma(left) * w, -1, -2) @ R)
+            product = np.swapaxes(neurons.sigma(left) * w, -1, -2) @ R
+            product *= PRECISION(edge) if isinstance(edge, float) else edge
+            total += product
         return total if self.mean is None else total - w.sum(-2)[..., None] * self.mean
 
     def matrices(self, neurons: "Neurons") -> np.ndarray:

@@ -9,7 +9,7 @@ stands for a layer, and contracting ⟨σ_a σ_b σ_c σ_d⟩ with a matrix B_cd
 The populations are randomised several times; how far their results lie apart is the error.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -20,6 +20,7 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 
 from finitewidth.architecture import MLP, has_biases, must_be_plain, whole_number
+from finitewidth.cores import Progress, Tally, on_all_cores, one_blas_thread
 from finitewidth.data import check_inputs
 from finitewidth.errors import InputError
 from finitewidth.flow.jets import Pair, Term, pair_key
@@ -28,7 +29,6 @@ from finitewidth.flow.pairs import pair_flow
 from finitewidth.flow.vertex import FLUCTUATIONS, Source, component, covariance, jacobian
 from finitewidth.gaussian.estimate import Estimate
 from finitewidth.gaussian.many_pairs import is_piecewise_linear, many_pairs
-from finitewidth.gaussian.polar import one_blas_thread
 from finitewidth.gaussian.population import spread
 from finitewidth.gaussian.quartets import PairKey
 from finitewidth.precision import in_float64
@@ -56,7 +56,7 @@ class Vertex:
     randomisations: int
     seed: int
 
-    def contract(self, name: str, matrix: Any, *, progress: Callable[[int, int], None] | None = None) -> Estimate:
+    def contract(self, name: str, matrix: Any, *, progress: Progress | None = None) -> Estimate:
         """Σ over one pair of slots of the tensor times a matrix: for V, Σ_cd V_abcd B_cd.
 
         The pairs of slots are those of NOTATION.md: (ab)(cd), except for P, (ad)(bc). The second pair is summed.
@@ -77,23 +77,20 @@ class Vertex:
         B = self._checked(name, matrix)
         p, q = ((left, right) for (left, _), (right, _) in FLUCTUATIONS[name])
         with one_blas_thread():
-            return self._contracted(p, q, B, progress)
+            steps = [_Step.of(self.net, l, self.K[l], self.Theta[l], p, q) for l in range(self.net.depth - 1)]
+            down = _pulled_back(steps, q, B)
+        tally = Tally(self.randomisations * len(steps), progress)
 
-    def _contracted(self, p: Kind, q: Kind, B: np.ndarray, progress: Callable[[int, int], None] | None) -> Estimate:
-        steps = [_Step.of(self.net, l, self.K[l], self.Theta[l], p, q) for l in range(self.net.depth - 1)]
-        down = _pulled_back(steps, q, B)
-        found = []
-        total = self.randomisations * len(steps)
-        for i in range(self.randomisations):
+        def population(i: int) -> np.ndarray:
             up: dict[Kind, np.ndarray] = {}
             for l, step in enumerate(steps):
                 seed = np.random.SeedSequence([self.seed, i, l])
                 neurons = _population(self.net, step.root, step.orders, self.nodes, seed)
                 up = step.pushed_on(up, down[l + 1], neurons, self.nodes)
-                if progress is not None:
-                    progress(i * len(steps) + l + 1, total)
-            found.append(up.get(p, np.zeros_like(B)))
-        value, error, _ = spread(np.stack(found))
+                tally.add()
+            return up.get(p, np.zeros_like(B))
+
+        value, error, _ = spread(np.stack(on_all_cores(population, range(self.randomisations), tally)))
         return Estimate(value, error, "population")
 
     def _checked(self, name: str, matrix: Any) -> np.ndarray:

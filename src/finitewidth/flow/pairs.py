@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from finitewidth.architecture import Architecture
+from finitewidth.cores import Progress
 from finitewidth.flow.composite import Composite, composite, composite_tiles
 from finitewidth.flow.constants import layer_constants
 from finitewidth.flow.line import LineFlow, collinear_spread
@@ -30,7 +31,6 @@ from finitewidth.gaussian.pair_maps import (
     pair_map,
 )
 
-Progress = Callable[[int, int], None]
 _FEW = 2**14  # pairs times layers that NumPy has done before JAX has compiled
 _MANY_CLOSED_FORMS = 16  # layers of them that take longer than the series
 NEARLY_COLLINEAR = 1e-5  # below this w = 1 − |ρ|, an inner product has lost eleven of its digits

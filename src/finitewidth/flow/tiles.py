@@ -12,9 +12,7 @@ in which the first two terms vanish for equal kernels, so that w keeps its relat
 residual layer carries over, skip K_αβ, takes skip √(K_αα K_ββ) (1 − w) off the right side.
 """
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -24,13 +22,13 @@ import numpy as np
 from jax import Array
 
 from finitewidth.architecture import Architecture
+from finitewidth.cores import Progress, Tally, on_all_cores
 from finitewidth.flow.constants import LayerConstants, layer_constants
 from finitewidth.flow.line import LineFlow, collinear_spread
 from finitewidth.gaussian.closed_forms import PairAverages
 from finitewidth.gaussian.either_library import library
 from finitewidth.gaussian.pair_maps import PairMap, Tiles
-from finitewidth.gaussian.polar import one_blas_thread
-from finitewidth.precision import float64, jit_with_wide_vectors
+from finitewidth.precision import jit_with_wide_vectors
 
 # |a − b|/(a + b) below which two kernels count as nearly equal: an expansion and a rounded difference are as good there
 NEARLY_EQUAL = float(np.finfo(float).eps) ** 0.25
@@ -241,27 +239,16 @@ def tile_size(n: int) -> int:
     return 8 * ceil(ceil(n / tiles) / 8)
 
 
-def each_tile(work: Callable[[int, int], None], tiles: int, progress: Callable[[int, int], None] | None) -> None:
+def each_tile(work: Callable[[int, int], None], tiles: int, progress: Progress | None) -> None:
     """`work(i, j)` for all i ≤ j on all cores. Stops cleanly when interrupted."""
     pairs = [(i, j) for i in range(tiles) for j in range(i, tiles)]
+    tally = Tally(len(pairs), progress)
+
+    def counted(pair: tuple[int, int]) -> None:
+        work(*pair)
+        tally.add()
+
     if tiles == 1:  # nothing to share out
-        work(0, 0)
-        if progress is not None:
-            progress(1, 1)
-        return
-
-    def in_double_precision(i: int, j: int) -> None:
-        with float64():
-            work(i, j)
-
-    # each core works on its own tile; BLAS threads inside a tile would only wait for one another
-    with one_blas_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        running = [pool.submit(in_double_precision, i, j) for i, j in pairs]
-        try:
-            for done, future in enumerate(as_completed(running), start=1):
-                future.result()
-                if progress is not None:
-                    progress(done, len(pairs))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        counted((0, 0))
+    else:
+        on_all_cores(counted, pairs, tally)

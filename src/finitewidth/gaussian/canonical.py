@@ -10,16 +10,13 @@ What the degrees i + j > D leave out is not estimated but bounded: by s₁^{D+1}
 ‖A_{>D}‖² = ⟨A²⟩ − Σ A_ij².
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from os import cpu_count
-
 import numpy as np
 
 from finitewidth.activations import Activation
+from finitewidth.cores import on_all_cores
 from finitewidth.errors import InputError
 from finitewidth.gaussian.hermite import Half, Planes, hermite_planes, rotated, sectors_of
 from finitewidth.gaussian.planes import axes_of
-from finitewidth.gaussian.polar import one_blas_thread
 
 _TRIED, _HIGHEST = (48, 96, 160, 320), 320  # degrees
 _MORE = 1.3
@@ -99,8 +96,7 @@ def averages_of_quartets(
         found[:, part] = _averages(activation, planes, joined, part, halves, int(enough[part].max()))
 
     parts = np.array_split(np.argsort(enough), -(-len(enough) // _AT_A_TIME))
-    with one_blas_thread(), ThreadPoolExecutor(cpu_count() or 1) as pool:
-        list(pool.map(fill, parts))
+    on_all_cores(fill, parts)
     return found
 
 

@@ -17,17 +17,15 @@ lattices have too many nodes. Then panels end at the kinks and are short where t
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from os import cpu_count
 from typing import NamedTuple
 
 import numpy as np
 
 from finitewidth.activations import Activation
+from finitewidth.cores import on_all_cores
 from finitewidth.gaussian.estimate import Estimate
 from finitewidth.gaussian.nested import Plane, levels_of, nested_nodes
 from finitewidth.gaussian.planes import reach
-from finitewidth.gaussian.polar import one_blas_thread
 from finitewidth.gaussian.smoothed import Orders, Smoothed, smoothed
 
 Key = tuple[tuple[int, ...], ...]
@@ -95,8 +93,7 @@ def averages_by_factors(activation: Activation, K: np.ndarray, keys: Sequence[Ke
     def fill(at: int) -> None:
         found[:, :, at] = _one(activation, K[at], keys, to)
 
-    with one_blas_thread(), ThreadPoolExecutor(cpu_count() or 1) as pool:
-        list(pool.map(fill, range(len(K))))
+    on_all_cores(fill, range(len(K)))
     return Estimate(found[0], found[1], "common factors")
 
 

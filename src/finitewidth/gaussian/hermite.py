@@ -6,17 +6,15 @@ its eigenvectors v_μ(j) are the same for all planes. In their basis a rotation 
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from os import cpu_count
 from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
 
 from finitewidth.activations import Activation
+from finitewidth.cores import on_all_cores
 from finitewidth.gaussian.planes import Lattices, derivatives_on
-from finitewidth.gaussian.polar import one_blas_thread
 
 Half = tuple[int, ...]
 """Orders of the derivatives of σ at the two inputs of a plane."""
@@ -81,8 +79,7 @@ def hermite_planes(
         some = slice(at, at + _PLANES_AT_A_TIME)
         return _some_planes(_products(activation, std[some], rho[some], halves, lattices), functions, sectors)
 
-    with one_blas_thread(), ThreadPoolExecutor(cpu_count() or 1) as pool:
-        found = list(pool.map(some_planes, range(0, len(std), _PLANES_AT_A_TIME)))
+    found = on_all_cores(some_planes, range(0, len(std), _PLANES_AT_A_TIME))
     return Planes(
         [np.concatenate(each, axis=1) for each in zip(*(planes.coefficients for planes in found), strict=True)],
         *(np.concatenate([planes[i] for planes in found]) for i in (1, 2, 3)),

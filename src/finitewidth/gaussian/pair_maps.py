@@ -18,11 +18,11 @@ from jax import Array
 from numpy.polynomial import chebyshev
 
 from finitewidth.activations import Activation
+from finitewidth.cores import one_blas_thread
 from finitewidth.gaussian.closed_forms import FORMS, PairAverages, PairForm, angle
 from finitewidth.gaussian.either_library import if_any, library
 from finitewidth.gaussian.piecewise import Pieces, is_piecewise_quadratic, piecewise_quadratic
 from finitewidth.gaussian.plane import direct_pairs
-from finitewidth.gaussian.polar import one_blas_thread
 from finitewidth.gaussian.tables import NotTabulable, PairTable, chebyshev_nodes, pair_table
 
 Tiles = Sequence[np.ndarray]

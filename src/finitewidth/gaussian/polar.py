@@ -8,28 +8,15 @@ The radius of convergence does not shrink as θ → 0, a kink at the origin sits
 the nodes do not depend on a and b: all pairs out of p kernels are one p × p matrix product.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from finitewidth.activations import Activation
+from finitewidth.cores import on_all_cores
 
 _RADII = (2.5, 5.0, 9.0)
-
-
-@lru_cache(maxsize=1)
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-def one_blas_thread() -> AbstractContextManager[object]:
-    """Context in which BLAS uses one thread: for many small products on threads of our own."""
-    return _blas().limit(limits=1, user_api="blas")
 
 
 def _composite(edges: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
@@ -120,8 +107,6 @@ def pair_matrices(
                 S[i] += product(d1, d2, weight, sign) * (1 if sign > 0 or len(flips) == 2 else -1)
         return D, S
 
-    # many small products: BLAS threads would only wait for one another, so the angles are spread over threads instead
-    with one_blas_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(at_angle, theta))
+    found = on_all_cores(at_angle, theta)
     D, S = (np.stack([each[i] for each in found], axis=1) for i in range(2))
     return PairMatrices(collinear, D, S)

@@ -7,17 +7,15 @@ once.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations, product
-from os import cpu_count
 from typing import Any
 
 import numpy as np
 
 from finitewidth.activations import Activation
+from finitewidth.cores import on_all_cores
 from finitewidth.gaussian.canonical import averages_of_quartets, canonical_correlations
 from finitewidth.gaussian.planes import Lattices, derivatives_on, mean_of_lattices, reach, spacing
-from finitewidth.gaussian.polar import one_blas_thread
 from finitewidth.gaussian.products import Product, single_input_products
 
 Orders = tuple[int, ...]
@@ -167,6 +165,5 @@ def _on_planes(
             scale = np.sqrt(np.multiply.outer(squares[left], squares[right])) + np.finfo(float).tiny
             found[:, at, i] = mean_of_lattices(both, scale)
 
-    with one_blas_thread(), ThreadPoolExecutor(cpu_count() or 1) as pool:
-        list(pool.map(fill, range(len(pairs))))
+    on_all_cores(fill, range(len(pairs)))
     return found

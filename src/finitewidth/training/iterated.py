@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from finitewidth.cores import Progress
 from finitewidth.training.bayes import singular
 from finitewidth.training.conjugate_gradients import Columns, Nystrom, Solution, conjugate_gradients
 from finitewidth.training.distinct import Distinct
@@ -38,7 +39,6 @@ _TIMES = (4, 64, 1024)
 """N ε λ_max that are added to a singular Θ: more only where errors of the kernel have made rates negative."""
 
 Solve = Callable[..., Solution]
-Progress = Callable[[int, int], None]
 
 
 def solving(A: np.ndarray, near: Nystrom, shift: float, solver: Iterative, progress: Progress | None) -> Solve:

@@ -5,13 +5,13 @@ the end, polynomials of Θ replace its modes wherever they take fewer operations
 where that is asked for: conjugate gradients take the operations of Cholesky at some N/(6 N_X) iterations.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from finitewidth.algorithms import Algorithm, Bayes, Momentum
+from finitewidth.cores import Progress
 from finitewidth.errors import InputError
 from finitewidth.training.bayes import singular
 from finitewidth.training.chebyshev import Chebyshev
@@ -41,8 +41,6 @@ _OF_MODES = 15.0
 
 _TAIL = 1e-10
 """What polynomials may be off by, relative to the gain of a mode that is learned."""
-
-Progress = Callable[[int, int], None]
 
 
 def outputs_of_many(

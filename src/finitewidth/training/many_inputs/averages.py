@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from finitewidth.algorithms import GradientDescent, GradientFlow
+from finitewidth.cores import Tally
 from finitewidth.flow.neurons import PRECISION, HiddenLayer
 from finitewidth.gaussian.normals import Normals
 from finitewidth.training.infinite_width import Kernels
@@ -67,16 +68,24 @@ class Evolution:
 
     def answered(self, drive: np.ndarray) -> np.ndarray:
         """∫ P(t − s) r(s): what a drive moves the outputs by, (…, X)."""
-        return self.answered_each(drive).sum(0)
+        flat = drive.reshape(len(drive), -1, drive.shape[-1])
+        in_modes = np.einsum("tm,tnm->nm", self._lost.astype(PRECISION), flat @ self.slot.astype(PRECISION))
+        found = np.tensordot(self.time.total.astype(PRECISION), flat, 1)[:, self.test]
+        found -= in_modes @ self.through.T.astype(PRECISION)
+        return found.reshape(*drive.shape[1:-1], -1)
 
     def answered_each(self, drive: np.ndarray) -> np.ndarray:
         """The same by the node at which it drives, (times, …, X), of a drive (times, …, N)."""
         flat = drive.reshape(len(drive), -1, drive.shape[-1])
-        total = self.time.total.astype(PRECISION)[:, None, None]
-        lost = (self.time.total[:, None] - self.time.damped_total)[:, None].astype(PRECISION)
+        total, lost = self.time.total.astype(PRECISION)[:, None, None], self._lost.astype(PRECISION)[:, None]
         slot, through = self.slot.astype(PRECISION), self.through.astype(PRECISION)
         found = total * flat[..., self.test] - (lost * (flat @ slot)) @ through.T
         return found.reshape(*drive.shape[:-1], -1)
+
+    @property
+    def _lost(self) -> np.ndarray:
+        """What training undoes of a drive at every node, by modes, (times, M)."""
+        return np.asarray(self.time.total[:, None] - self.time.damped_total)
 
     def shifted(self, G1: np.ndarray, H1: np.ndarray, K: np.ndarray) -> tuple[Terms, Terms]:
         """Terms of mean (X, n_L) and covariance (X, n_L, X, n_L) of shifts of the mean metric and of the mean NTK."""
@@ -100,12 +109,12 @@ class Evolution:
 
 
 def average(
-    layer: HiddenLayer, evolution: Evolution, root: np.ndarray, count: int, rng: np.random.Generator
+    layer: HiddenLayer, evolution: Evolution, root: np.ndarray, count: int, rng: np.random.Generator, tally: Tally
 ) -> tuple[Terms, Terms]:
     """Terms of mean (X, n_L) and covariance (X, n_L, X, n_L) from `count` neurons of one layer, without H1 and G1.
 
     Arguments
-        root: of K at the last layer, from `principal_root`.
+        root: of K at the last layer, from `principal_root`. tally: counts neurons.
     """
     n_L = evolution.outputs
     normals = Normals(count, layer.even_columns + _EVEN_RESIDUAL * n_L, rng)
@@ -122,6 +131,7 @@ def average(
         for terms, added in zip((mean, covariance), found, strict=True):
             for name, value in added.items():
                 terms[name] = terms[name] + value / count
+        tally.add(len(zeta[0, some]))
     return mean, covariance
 
 

@@ -1,12 +1,14 @@
 """Terms of order 1/n of trained outputs and of the posterior, from sample neurons, for any number of inputs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from finitewidth.algorithms import GradientDescent, GradientFlow
 from finitewidth.architecture import MLP
+from finitewidth.cores import Progress, Tally, on_all_cores
 from finitewidth.flow.line import LineFlow, line_flow
 from finitewidth.flow.neurons import HiddenLayer, Means, hidden_layers
 from finitewidth.flow.pairs import pair_flow
@@ -21,7 +23,6 @@ from finitewidth.training.many_inputs.averages import Evolution, average
 POPULATIONS = 8
 """Independent ones, whose scatter is the error."""
 
-Progress = Callable[[int, int], None]
 _DIRECTIONS = 32  # sample neurons whose N × N fluctuations of the metric are held at a time
 
 
@@ -56,11 +57,12 @@ class Populations:
             net, line, K, Theta, hidden_layers(net, K, Theta), shift_means(net, K), max(2, neurons // POPULATIONS)
         )
 
-    def generator(self, population: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence([0, population]))
+    def generator(self, population: int, layer: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence([0, population, layer]))
 
-    def shifts(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def shifts(self, population: int) -> tuple[np.ndarray, np.ndarray]:
         """G1 and H1 by the neurons of one population."""
+        rng = self.generator(population, len(self.layers))
         return mean_shifts(self.net, self.K, self.Theta, self.means, neurons=self.neurons, rng=rng)
 
 
@@ -74,19 +76,23 @@ def many_input_corrections(
     """As `training.first_order.corrections`, without the tensors."""
     evolution = Evolution.of(algorithm, kernels, targets)
     root = principal_root(kernels.K)
-    found: list[tuple[Terms, Terms]] = []
-    for i in range(POPULATIONS):
-        rng = populations.generator(i)
-        G1, H1 = populations.shifts(rng)
-        mean, covariance = evolution.shifted(G1, H1, kernels.K)
-        for l, layer in enumerate(populations.layers):
-            one_mean, one_covariance = average(layer, evolution, root, populations.neurons, rng)
-            for terms, added in ((mean, one_mean), (covariance, one_covariance)):
+    layers = populations.layers
+    tally = Tally(POPULATIONS * len(layers) * populations.neurons, progress)
+
+    def of_layer(where: tuple[int, int]) -> tuple[Terms, Terms]:
+        rng = populations.generator(*where)
+        return average(layers[where[1]], evolution, root, populations.neurons, rng, tally)
+
+    def of_shifts(population: int) -> tuple[Terms, Terms]:
+        return evolution.shifted(*populations.shifts(population), kernels.K)
+
+    each = on_all_cores(of_layer, product(range(POPULATIONS), range(len(layers))), tally)
+    found = on_all_cores(of_shifts, range(POPULATIONS))
+    for i, both in enumerate(found):
+        for l, layer in enumerate(layers):
+            for terms, added in zip(both, each[i * len(layers) + l], strict=True):
                 for name, value in added.items():
                     terms[name] = terms.get(name, 0.0) + layer.weight * value
-            if progress is not None:
-                progress(i * len(populations.layers) + l + 1, POPULATIONS * len(populations.layers))
-        found.append((mean, covariance))
     return _gathered(found)
 
 
@@ -94,25 +100,25 @@ def many_input_posterior(
     kernels: Kernels, targets: np.ndarray, noise: float, populations: Populations, progress: Progress | None
 ) -> tuple[Corrections, float]:
     """As `training.bayes_first_order.posterior_corrections`, without V."""
-    found, evidence = [], []
-    for i in range(POPULATIONS):
-        rng = populations.generator(i)
-        G1, _ = populations.shifts(rng)
-        mean, covariance, log_evidence = posterior_terms(kernels, targets, noise, _directions(populations, rng), G1)
-        found.append((mean, covariance))
-        evidence.append(log_evidence)
-        if progress is not None:
-            progress(i + 1, POPULATIONS)
-    return _gathered(found), float(np.mean(evidence))
+    tally = Tally(POPULATIONS * len(populations.layers) * populations.neurons, progress)
+
+    def population(i: int) -> tuple[Terms, Terms, float]:
+        G1, _ = populations.shifts(i)
+        return posterior_terms(kernels, targets, noise, _directions(populations, i, tally), G1)
+
+    each = on_all_cores(population, range(POPULATIONS), tally)
+    return _gathered([(mean, covariance) for mean, covariance, _ in each]), float(np.mean([e for _, _, e in each]))
 
 
-def _directions(populations: Populations, rng: np.random.Generator) -> Iterator[Directions]:
+def _directions(populations: Populations, population: int, tally: Tally) -> Iterator[Directions]:
     """V = Σ_k w_k φ_k φ_k with a φ for every neuron."""
-    for layer in populations.layers:
-        neurons = layer.draw(Normals(populations.neurons, layer.even_columns, rng), len(populations.K[0]))
+    for l, layer in enumerate(populations.layers):
+        normals = Normals(populations.neurons, layer.even_columns, populations.generator(population, l))
+        neurons = layer.draw(normals, len(populations.K[0]))
         for at in range(0, populations.neurons, _DIRECTIONS):
             phi = layer.operators["", ""].matrices(neurons.some(slice(at, at + _DIRECTIONS)))
             yield np.full(len(phi), layer.weight / populations.neurons), phi
+            tally.add(len(phi))
 
 
 def _gathered(found: list[tuple[Terms, Terms]]) -> Corrections:
