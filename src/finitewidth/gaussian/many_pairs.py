@@ -44,7 +44,7 @@ def many_pairs(activation: Activation, K: np.ndarray, wanted: Sequence[PairKey])
         z, width = min(activation.transitions, key=lambda each: each[1])
         raise InputError(
             f"`activation` {activation.name} changes on a scale of {width:.1g} near z = {z:.4g}, too fast for "
-            "polynomials; for many inputs use a smoother one, for up to 16 inputs fw.flow(net, x, order=1)"
+            "polynomials; for many inputs use a smoother one or order 0, for up to 16 inputs fw.flow(net, x, order=1)"
         )
     if not activation.kinks:
         totals = {(k, i, l, j): (k + i, l + j) for k, i, l, j in wanted}
@@ -53,7 +53,7 @@ def many_pairs(activation: Activation, K: np.ndarray, wanted: Sequence[PairKey])
     if not is_piecewise_linear(activation):
         raise InputError(
             f"`activation` {activation.name} has kinks and is not piecewise linear; for many inputs use a smooth one "
-            "or ReLU and its kind, for up to 16 inputs fw.flow(net, x, order=1)"
+            "or ReLU and its kind, or order 0; for up to 16 inputs there is fw.flow(net, x, order=1)"
         )
     return {key: _piecewise_linear(activation, K, key) for key in wanted}
 

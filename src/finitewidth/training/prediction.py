@@ -90,6 +90,7 @@ def predict(
     [1.0, -0.0]
     """
     check_request(algorithm, order, loss, regularisation)
+    whole_number("neurons", neurons)
     _check_solver(solver, algorithm, order, loss)
     problem = Problem.of(net, x_train, y_train, x_test, loss=loss)
     if not (isinstance(algorithm, Bayes) or net.per_layer("lambda_b").any() or net.per_layer("lambda_W").any()):
@@ -268,7 +269,6 @@ def _with_neurons(
     net: MLP, problem: Problem, algorithm: Algorithm, neurons: int, progress: Callable[[int, int], None] | None
 ) -> tuple[Kernels, _FirstOrder]:
     """From sample neurons, for more inputs than tensors can be held of."""
-    whole_number("neurons", neurons)
     asked = asked_tensors("V,G1" if isinstance(algorithm, Bayes) else None, net.activation)
     kernels = _kernels(net, problem)
     populations = Populations.of(net, problem.inputs, neurons)
