@@ -40,7 +40,7 @@ _TELLING = np.array(
 )
 
 
-class _TooMany(InputError):
+class _TooMany(Exception):
     """More kinks than can be listed."""
 
 
@@ -67,9 +67,9 @@ def find_kinks(activation: "Activation", declared: tuple[float, ...] = ()) -> Fo
     scan = _Scan(activation, np.abs(_GRID), values)
     try:
         kinks = _all_kinks(scan, _Cells.of(_GRID, values), list(declared))
-    except _TooMany:
+    except _TooMany as too_many:
         if not declared:
-            raise
+            raise InputError(str(too_many)) from None
         return Found(declared, ())
     narrow = transitions(activation, scan.resolved, kinks)
     singular = _singular(activation, narrow)

@@ -52,9 +52,10 @@ def draw_phase(diagram: PhaseDiagram, axes: "Axes", marks: Sequence[Mark] = ()) 
         if np.any(areas == kind):
             axes.contourf(x, y, (areas == kind).astype(float), levels=[0.5, 1.5], colors=[wash], zorder=0)
     line = diagram.line.sortby("K_star")
-    for stable, style in ((True, "-"), (False, (0, (1, 1.6)))):
+    for stable, style, name in ((True, "-", "critical line"), (False, (0, (1, 1.6)), "where sizes drift away from it")):
         chosen = np.where(line["stable"].values == stable, 1.0, np.nan)
-        axes.plot(line["C_W"].values * chosen, line["C_b"].values * chosen, color=INK, linewidth=1.3, linestyle=style)
+        at = line["C_W"].values * chosen, line["C_b"].values * chosen
+        axes.plot(*at, color=INK, linewidth=1.3, linestyle=style, label=name)
     axes.set_title(f"Phases of {diagram.activation} networks")
     axes.set_xlabel("$C_W$")
     axes.set_ylabel("$C_b$", rotation=0, labelpad=10)
@@ -81,7 +82,10 @@ def save_phase(diagram: PhaseDiagram, path: Path) -> Path:
         marks = [Mark(known.C_W, known.C_b, "critical" if diagram.critical.preferred else "nearest choice", COLOURS[1])]
     with style():
         figure = new_figure(5.6, 4.2)
-        draw_phase(diagram, figure.add_subplot(), marks)
+        axes = figure.add_subplot()
+        draw_phase(diagram, axes, marks)
+        if np.sum(~diagram.line["stable"].values) > 1:
+            axes.legend(loc="upper right", frameon=False, fontsize="small")
         buffer = io.BytesIO()
         figure.savefig(buffer, format=path.suffix[1:].lower(), dpi=200)
     path.parent.mkdir(parents=True, exist_ok=True)
