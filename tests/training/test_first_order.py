@@ -193,6 +193,9 @@ def test_what_first_order_does_not_have_is_refused():
         fw.predict(net, X[:2], Y[:, :1], algorithm=fw.Newton())
     with pytest.raises(fw.InputError, match="`regularisation` is known at infinite width"):
         fw.predict(net, X[:2], Y[:, :1], regularisation=0.1)
+    tiny = fw.MLP("tanh", depth=3, width=16, lambda_b=1e-150, lambda_W=1e-150)
+    with pytest.raises(fw.InputError, match=r"tangent kernel of size .*e-150, whose third power leaves float64"):
+        fw.predict(tiny, X[:2], Y[:, :1])
     with pytest.raises(fw.InputError, match="`neurons` must be an integer ≥ 1, but got 0"):
         fw.predict(net, np.random.default_rng(0).standard_normal((20, 3)), np.zeros(20), neurons=0)
 

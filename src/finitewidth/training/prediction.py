@@ -97,6 +97,8 @@ def predict(
         raise InputError("`net` has `lambda_b` and `lambda_W` 0 in every layer, so nothing is learned; give it rates")
     if order:
         must_be_plain(net, "the first order in 1/n (order=1)")
+        if not isinstance(algorithm, Bayes):
+            _check_rates(_kernels(net, problem).Theta)
     if order == 0:
         kernels, found = _kernels(net, problem), _FirstOrder(Corrections({}, {}))
     elif len(problem.inputs) <= MOST_INPUTS:
@@ -240,6 +242,16 @@ class _FirstOrder:
 
 def _kernels(net: MLP, problem: Problem) -> Kernels:
     return _of_last_layer(flow(net, problem.inputs, tensors="", layers="last"), problem)
+
+
+def _check_rates(Theta: np.ndarray) -> None:
+    """At order 1 there are products of three Θ, which must not leave float64."""
+    size = float(np.abs(Theta).max())
+    if size and not 1e-95 < size < 1e95:
+        raise InputError(
+            f"`net` has a tangent kernel of size {size:.3g}, whose third power leaves float64; at order 1 multiply "
+            "`lambda_b` and `lambda_W` by one factor, and divide times or steps by it"
+        )
 
 
 def _with_tensors(net: MLP, problem: Problem, algorithm: Algorithm) -> tuple[Kernels, _FirstOrder]:
