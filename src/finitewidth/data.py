@@ -59,7 +59,7 @@ def load_data(source: str | PathLike[str]) -> DataSet:
     if fspath(source) == "digits":
         return _digits()
     table = load_table(source)
-    _check_norms(table.inputs, f"data file {fspath(source)!r}")
+    _check_norms(table.inputs, _mean_squares(table.inputs), f"data file {fspath(source)!r}")
     return table
 
 
@@ -119,9 +119,11 @@ def _checked(
         )
     if 0 in array.shape:
         raise InputError(f"{label} is empty: its shape is {array.shape}; it needs at least one row and one column")
-    _check_finite(array, label, columns)
+    K = _mean_squares(array)
+    if not np.isfinite(K).all():  # where squares are finite, entries are: one pass over large arrays
+        _check_finite(array, label, columns)
     if norms:
-        _check_norms(array, label, may_vanish)
+        _check_norms(array, K, label, may_vanish)
     return array
 
 
@@ -140,6 +142,12 @@ def _as_float64(x: Any, label: str) -> NDArray[np.float64]:
     return array.astype(np.float64, copy=False)
 
 
+def _mean_squares(array: NDArray[np.float64]) -> NDArray[np.float64]:
+    """|x|²/n_0 of every row."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return np.asarray(np.einsum("ai,ai->a", array, array) / array.shape[1])
+
+
 def _check_finite(array: NDArray[np.float64], label: str, columns: Sequence[str] | None) -> None:
     finite = np.isfinite(array)
     if not finite.all():
@@ -153,16 +161,15 @@ def _check_finite(array: NDArray[np.float64], label: str, columns: Sequence[str]
         )
 
 
-def _check_norms(array: NDArray[np.float64], label: str, may_vanish: bool = False) -> None:
-    """K⁽¹⁾ is made of |x|²/n_0: it must neither vanish, where C_b does, nor leave float64."""
-    zero = np.flatnonzero(~array.any(axis=1))
+def _check_norms(array: NDArray[np.float64], K: NDArray[np.float64], label: str, may_vanish: bool = False) -> None:
+    """K⁽¹⁾ is made of K = |x|²/n_0: it must neither vanish, where C_b does, nor leave float64."""
+    small = np.flatnonzero(K == 0)
+    zero = small[~array[small].any(axis=1)]
     if len(zero) and not may_vanish:
         raise InputError(
             f"{label} is all zero in {_rows(zero)}: such an input makes no angle with others; drop it, or give the "
             "network biases (C_b > 0)"
         )
-    with np.errstate(over="ignore", under="ignore"):
-        K = np.einsum("ai,ai->a", array, array) / array.shape[1]
     least = 0.0 if may_vanish else np.finfo(np.float64).tiny
     outside = np.flatnonzero(~((least <= K) & (np.inf > K)))
     if len(outside):
