@@ -98,17 +98,18 @@ def erf() -> PairForm:
     def form(a: Array, b: Array, w: Array, s: Array) -> PairAverages:
         xp = library(a, b, w)
         root = xp.sqrt(a) * xp.sqrt(b)
-        norm = xp.sqrt(1 + 2 * a) * xp.sqrt(1 + 2 * b)
-        x0, x = 2 * root / norm, 2 * root * (1 - w) / norm
-        # cos of the two arcs: norm² − 4ab = (1 + 2a)(1 + 2b) − 4ab = 1 + 2(a + b)
-        gap = 4 * a * b * w * (2 - w)
-        cos0, cos = xp.sqrt(1 + 2 * (a + b)) / norm, xp.sqrt(1 + 2 * (a + b) + gap) / norm
-        sine = (2 * root * w / norm) * (x0 + x) / (x0 * cos + x * cos0)
+        over = 1 / (xp.sqrt(1 + 2 * a) * xp.sqrt(1 + 2 * b))  # quotients are what costs here
+        x0 = 2 * root * over
+        x = x0 * (1 - w)
+        # cos of the two arcs: (1 + 2a)(1 + 2b) − 4ab = 1 + 2(a + b)
+        size = xp.sqrt(1 + 2 * (a + b) + 4 * a * b * w * (2 - w))
+        cos0, cos = xp.sqrt(1 + 2 * (a + b)) * over, size * over
+        sine = x0 * w * (x0 + x) / (x0 * cos + x * cos0)
         # both arcs from their complements: 1 − cos = sin²/(1 + cos); arcsin would lose digits near 1, and costs more
         collinear = angle(x0 * x0 / (1 + cos0))
         D = angle(sine * sine / (1 + cos0 * cos + x0 * x))
         k = 2 / np.pi
-        return PairAverages(s * k * (collinear - D), s * k * collinear, s * k * D, (4 / np.pi) / (norm * cos))
+        return PairAverages(s * k * (collinear - D), s * k * collinear, s * k * D, (4 / np.pi) / size)
 
     return form
 
