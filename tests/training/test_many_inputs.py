@@ -45,20 +45,21 @@ def tensors():
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "targets", "noise"),  # of the largest term: most once slow modes are learned
+    ("algorithm", "targets", "noise", "neurons"),  # noise of the largest term: most once slow modes are learned
     [
-        pytest.param(fw.GradientFlow(), Y, 0.04, id="one output"),
-        pytest.param(fw.GradientDescent(0.3, 5), TWO, 0.015, id="two outputs"),
-        pytest.param(fw.GradientFlow(2.0), Y, 0.015, marks=pytest.mark.slow),
-        pytest.param(fw.GradientDescent(0.3, 40), Y, 0.04, marks=pytest.mark.slow),
-        pytest.param(fw.GradientFlow(2.0), TWO, 0.015, marks=pytest.mark.slow),
+        pytest.param(fw.GradientFlow(), Y, 0.04, NEURONS, id="one output"),
+        pytest.param(fw.GradientDescent(0.3, 5), TWO, 0.015, NEURONS, id="two outputs"),
+        # with NEURONS the largest errors, rms over seeds, are 0.02 (dNTK) for one output, 0.03 (ddNTK_I) for two
+        pytest.param(fw.GradientFlow(2.0), Y, 0.015, 8 * NEURONS, marks=pytest.mark.slow),
+        pytest.param(fw.GradientDescent(0.3, 40), Y, 0.04, NEURONS, marks=pytest.mark.slow),
+        pytest.param(fw.GradientFlow(2.0), TWO, 0.015, 8 * NEURONS, marks=pytest.mark.slow),
     ],
 )
-def test_every_term_is_that_of_the_dense_tensors(tensors, algorithm, targets, noise):
+def test_every_term_is_that_of_the_dense_tensors(tensors, algorithm, targets, noise, neurons):
     last = Kernels(tensors.K.values, tensors.Theta.values, 0.0, 0.0, np.array([0, 1]), np.array([2, 3, 0]))
     dense = prediction.corrections(algorithm, last, targets, tensors)
     with float64():
-        populations = Populations.of(network(), X, NEURONS)
+        populations = Populations.of(network(), X, neurons)
         found = many_input_corrections(algorithm, last, targets, populations, None)
     for name, value in dense.mean.items():  # noise of every term: less than the largest term
         largest = max(np.abs(each).max() for each in dense.mean.values())
