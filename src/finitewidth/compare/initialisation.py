@@ -10,11 +10,8 @@ by a fit, quadratic in 1/n unless asked otherwise, and compared in units of its 
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from os import cpu_count
-from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -22,6 +19,7 @@ import numpy as np
 from finitewidth.architecture import MLP
 from finitewidth.compare.arguments import check_networks, check_rate, checked_degree, scaled_widths
 from finitewidth.compare.comparison import Comparison, Comparisons, finite_or_none
+from finitewidth.cores import Tally, on_all_cores
 from finitewidth.data import check_inputs
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.experiments import extrapolate, measure_widths
@@ -218,33 +216,26 @@ def _scans(
     seed: int,
     progress: Progress | None,
 ) -> list[tuple[tuple[str, ...], WidthScan]]:
-    """The experiments, one for each order of derivatives, on as many threads as there are cores."""
+    """The experiments, one for each order of derivatives, on all cores."""
     wanted = [(tuple(name for name in level if name in names), factor) for level, factor in _LEVELS]
     wanted = [(level, factor) for level, factor in wanted if level]
     total = n_networks * len(widths) * sum(factor for _, factor in wanted)
-    done = dict.fromkeys((level for level, _ in wanted), 0)
-    lock, stopped = Lock(), Event()
+    tally = Tally(total, progress)
 
-    def scan(level: tuple[str, ...], factor: int) -> WidthScan:
-        def report(some: int, _: int) -> None:
-            if stopped.is_set():
-                raise KeyboardInterrupt
-            with lock:
-                done[level] = some
-                if progress is not None:
-                    progress(sum(done.values()), total)
+    def scan(experiment: tuple[tuple[str, ...], int]) -> tuple[tuple[str, ...], WidthScan]:
+        (level, factor), done = experiment, 0
+
+        def count(networks: int, _: int) -> None:
+            nonlocal done
+            tally.add(networks - done)
+            done = networks
 
         measured = sorted({_SHIFT_OF.get(name, name) for name in level})
-        count = factor * n_networks
-        return measure_widths(net, x, widths=widths, n_networks=count, tensors=measured, seed=seed, progress=report)
+        return level, measure_widths(
+            net, x, widths=widths, n_networks=factor * n_networks, tensors=measured, seed=seed, progress=count
+        )
 
-    with ThreadPoolExecutor(cpu_count() or 1) as pool:
-        running = [(level, pool.submit(scan, level, factor)) for level, factor in wanted]
-        try:
-            return [(level, each.result()) for level, each in running]
-        except BaseException:
-            stopped.set()
-            raise
+    return on_all_cores(scan, wanted, tally)
 
 
 def _compared(name: str, scan: WidthScan, theory: Any, degree: int) -> Iterator[Comparison]:

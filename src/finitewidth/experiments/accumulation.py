@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from finitewidth.cores import Stopped
 from finitewidth.errors import InputError
 from finitewidth.experiments.chunks import Chunk
 from finitewidth.experiments.compiled import compiled
@@ -17,10 +18,6 @@ from finitewidth.precision import float64
 
 Arrays = Mapping[str, Any]
 Shapes = Mapping[str, tuple[int, ...]]
-
-
-class Stopped(Exception):
-    """The chunk was given up because the run is being stopped."""
 
 
 def accumulated(experiment: Experiment, chunk: Chunk, stopped: Callable[[], bool] = lambda: False) -> list[Batch]:
