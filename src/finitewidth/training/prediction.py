@@ -1,16 +1,15 @@
 """`predict`: mean and covariance of trained networks' outputs over initialisations (PDLT ch. 6, 10, 11, ∞)."""
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from finitewidth.algorithms import Adam, Algorithm, Bayes, GradientDescent, GradientFlow, Sgd
 from finitewidth.architecture import MLP, must_be_plain, whole_number
+from finitewidth.cores import Progress
 from finitewidth.errors import InputError, TrustWarning
 from finitewidth.flow import flow
 from finitewidth.flow.first_order import MOST_INPUTS, asked_tensors, notes, warn_beyond_first_order
@@ -47,7 +46,7 @@ def predict(
     regularisation: float | None = None,
     neurons: int = 4096,
     solver: Solver | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Prediction:
     """What networks predict after training: mean and covariance over initialisations, to order 1/n.
 
@@ -97,14 +96,15 @@ def predict(
         raise InputError("`net` has `lambda_b` and `lambda_W` 0 in every layer, so nothing is learned; give it rates")
     if order:
         must_be_plain(net, "the first order in 1/n (order=1)")
-        if not isinstance(algorithm, Bayes):
-            _check_rates(_kernels(net, problem).Theta)
+    kernels = _kernels(net, problem)
+    if order and not isinstance(algorithm, Bayes):
+        _check_rates(kernels.Theta)
     if order == 0:
-        kernels, found = _kernels(net, problem), _FirstOrder(Corrections({}, {}))
+        found = _FirstOrder(Corrections({}, {}))
     elif len(problem.inputs) <= MOST_INPUTS:
-        kernels, found = _with_tensors(net, problem, algorithm)
+        found = _with_tensors(net, problem, kernels, algorithm)
     else:
-        kernels, found = _with_neurons(net, problem, algorithm, neurons, progress)
+        found = _with_neurons(net, problem, kernels, algorithm, neurons, progress)
     pull = float(regularisation or 0.0)
     if loss == "mse":
         infinite = _infinite_width(algorithm, kernels, problem.targets, pull, solver, progress)
@@ -186,7 +186,7 @@ def _infinite_width(
     targets: np.ndarray,
     regularisation: float,
     solver: Solver | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> _InfiniteWidth:
     if isinstance(algorithm, Sgd):
         drawn = over_batches(algorithm, kernels, targets, regularisation)
@@ -241,7 +241,15 @@ class _FirstOrder:
 
 
 def _kernels(net: MLP, problem: Problem) -> Kernels:
-    return _of_last_layer(flow(net, problem.inputs, tensors="", layers="last"), problem)
+    last = flow(net, problem.inputs, tensors="", layers="last").isel(layer=0)
+    return Kernels(
+        last.K.values,
+        last.Theta.values,
+        float(last.K_error),
+        float(last.Theta_error),
+        problem.train,
+        problem.test,
+    )
 
 
 def _check_rates(Theta: np.ndarray) -> None:
@@ -254,35 +262,31 @@ def _check_rates(Theta: np.ndarray) -> None:
         )
 
 
-def _with_tensors(net: MLP, problem: Problem, algorithm: Algorithm) -> tuple[Kernels, _FirstOrder]:
+def _with_tensors(net: MLP, problem: Problem, kernels: Kernels, algorithm: Algorithm) -> _FirstOrder:
     """From all tensors of the last layer; warnings of `flow` are passed on as this call's own."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         wanted = "V,G1" if isinstance(algorithm, Bayes) else None
-        found = flow(net, problem.inputs, order=1, tensors=wanted, layers="last")
+        tensors = flow(net, problem.inputs, order=1, tensors=wanted, layers="last").isel(layer=0)
     for each in caught:
         warnings.warn(each.message, each.category, stacklevel=4)
-    kernels, tensors = _of_last_layer(found, problem), found.isel(layer=0)
     known = tuple(filter(None, [tensors.attrs["notes"]]))
     if isinstance(algorithm, Bayes):
-        return kernels, _FirstOrder(
-            *posterior_corrections(kernels, problem.targets, algorithm.noise, tensors), notes=known
-        )
+        return _FirstOrder(*posterior_corrections(kernels, problem.targets, algorithm.noise, tensors), notes=known)
     assert isinstance(algorithm, GradientFlow | GradientDescent)
     first = corrections(algorithm, kernels, problem.targets, tensors)
     crossed = None
     if net.activation.kinks:
         every = flow(net, problem.inputs, tensors="")
         crossed = crossings(net, algorithm, kernels, every.K.values, every.Theta.values, problem.targets)
-    return kernels, _FirstOrder(first, notes=known, crossings=crossed)
+    return _FirstOrder(first, notes=known, crossings=crossed)
 
 
 def _with_neurons(
-    net: MLP, problem: Problem, algorithm: Algorithm, neurons: int, progress: Callable[[int, int], None] | None
-) -> tuple[Kernels, _FirstOrder]:
+    net: MLP, problem: Problem, kernels: Kernels, algorithm: Algorithm, neurons: int, progress: Progress | None
+) -> _FirstOrder:
     """From sample neurons, for more inputs than tensors can be held of."""
     asked = asked_tensors("V,G1" if isinstance(algorithm, Bayes) else None, net.activation)
-    kernels = _kernels(net, problem)
     populations = Populations.of(net, problem.inputs, neurons)
     warn_beyond_first_order(net, populations.line, stacklevel=5)
     known = (
@@ -292,25 +296,13 @@ def _with_neurons(
     )
     if isinstance(algorithm, Bayes):
         found = many_input_posterior(kernels, problem.targets, algorithm.noise, populations, progress)
-        return kernels, _FirstOrder(*found, notes=known)
+        return _FirstOrder(*found, notes=known)
     if "A" not in asked:
         raise InputError(WITHOUT_NTK)
     assert isinstance(algorithm, GradientFlow | GradientDescent)
     found_terms = many_input_corrections(algorithm, kernels, problem.targets, populations, progress)
     crossed = crossings(net, algorithm, kernels, populations.K, populations.Theta, problem.targets)
-    return kernels, _FirstOrder(found_terms, notes=known, crossings=crossed)
-
-
-def _of_last_layer(found: xr.Dataset, problem: Problem) -> Kernels:
-    last = found.isel(layer=-1)
-    return Kernels(
-        last.K.values,
-        last.Theta.values,
-        float(last.K_error),
-        float(last.Theta_error),
-        problem.train,
-        problem.test,
-    )
+    return _FirstOrder(found_terms, notes=known, crossings=crossed)
 
 
 def check_request(algorithm: Any, order: Any, loss: Any, regularisation: Any) -> None:
