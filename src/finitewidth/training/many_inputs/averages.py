@@ -25,7 +25,7 @@ Terms = dict[str, np.ndarray]
 MEAN = ("NTK", "dNTK", "ddNTK_I", "ddNTK_II")
 COVARIANCE = ("NTK", "NTK_output", "dNTK", "ddNTK_I", "ddNTK_II")
 _EVEN_RESIDUAL = 8  # columns of even normals
-_NUMBERS = 2**20  # in one array of (times, neurons, N), of which some forty are held
+_NUMBERS = 2**19  # in one array of (times, neurons, N), of which every core holds some forty
 
 
 @dataclass(frozen=True)
