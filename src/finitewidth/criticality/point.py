@@ -157,9 +157,7 @@ def point_at_zero(activation: Activation) -> CriticalPoint | None:
         return None
     derivatives = one_sided_derivatives(activation, 4)
     n, a, b = _first_corrections(derivatives[:, : irregular + 1], A_2)
-    if (
-        n is None and irregular == 5
-    ):  # the rare σ whose first terms cancel: seven nested derivatives are slow, so they wait until here
+    if n is None and irregular == 5:  # first terms that cancel are rare: seven nested, slow derivatives wait until here
         n, a, b = _first_corrections(one_sided_derivatives(activation, 8), A_2)
     common: dict[str, Any] = {
         "universality_class": "K*=0",
